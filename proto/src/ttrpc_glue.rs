@@ -1,0 +1,156 @@
+//! What every generated ttrpc stub shares: prost messages in and out of the ttrpc crate's frames.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::marker::PhantomData;
+
+use async_trait::async_trait;
+use prost::Message;
+use ttrpc::r#async::{Client, MethodHandler, Service, TtrpcContext};
+use ttrpc::{Code, Error, Request, Response};
+
+/// What a ttrpc method answers.
+pub type Answer<T> = Result<T, Error>;
+
+/// An error that reaches the caller as `code` and `message`.
+pub fn status(code: Code, message: impl Into<String>) -> Error {
+    Error::RpcStatus(ttrpc::get_status(code, message.into()))
+}
+
+/// The methods of one service, ready for [`ttrpc::r#async::Server::register_service`].
+pub struct ServiceTable {
+    name: &'static str,
+    methods: HashMap<String, Box<dyn MethodHandler + Send + Sync>>,
+}
+
+impl ServiceTable {
+    /// An empty table for the service called `name` on the wire.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, methods: HashMap::new() }
+    }
+
+    /// Adds a method that takes one message and answers one.
+    pub fn unary<Input, Output, Call, Pending>(&mut self, method: &str, call: Call)
+    where
+        Input: Message + Default + 'static,
+        Output: Message + 'static,
+        Call: Fn(Input) -> Pending + Send + Sync + 'static,
+        Pending: Future<Output = Answer<Output>> + Send + 'static,
+    {
+        let handler = Unary { path: format!("/{}/{method}", self.name), call, input: PhantomData };
+        self.methods.insert(handler.path.clone(), Box::new(handler));
+    }
+
+    /// The form in which the ttrpc server takes it.
+    pub fn into_services(self) -> HashMap<String, Service> {
+        let service = Service { methods: self.methods, streams: HashMap::new() };
+        HashMap::from([(self.name.to_owned(), service)])
+    }
+}
+
+struct Unary<Call, Input> {
+    path: String,
+    call: Call,
+    input: PhantomData<fn(Input)>,
+}
+
+#[async_trait]
+impl<Input, Output, Call, Pending> MethodHandler for Unary<Call, Input>
+where
+    Input: Message + Default + 'static,
+    Output: Message + 'static,
+    Call: Fn(Input) -> Pending + Send + Sync + 'static,
+    Pending: Future<Output = Answer<Output>> + Send + 'static,
+{
+    async fn handler(&self, _context: TtrpcContext, request: Request) -> ttrpc::Result<Response> {
+        let input = Input::decode(request.payload.as_slice()).map_err(|error| {
+            status(Code::INVALID_ARGUMENT, format!("{}: the request is malformed: {error}", self.path))
+        })?;
+        let output = (self.call)(input).await?;
+        let mut response = Response::default();
+        response.set_status(ttrpc::get_status(Code::OK, String::new()));
+        response.payload = output.encode_to_vec();
+        Ok(response)
+    }
+}
+
+/// Calls methods over one connection; clones share it.
+#[derive(Clone)]
+pub struct Caller {
+    client: Client,
+    timeout_nano: i64,
+}
+
+impl Caller {
+    /// Calls over `client` that wait as long as the answer takes.
+    pub fn new(client: Client) -> Self {
+        Self { client, timeout_nano: 0 }
+    }
+
+    /// The same connection with a bound on each call.
+    pub fn with_timeout(&self, timeout: std::time::Duration) -> Self {
+        let timeout_nano = i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
+        Self { client: self.client.clone(), timeout_nano }
+    }
+
+    /// Calls `method` of `service`.
+    pub async fn call<Input, Output>(&self, service: &str, method: &str, input: Input) -> Answer<Output>
+    where
+        Input: Message,
+        Output: Message + Default,
+    {
+        let request = Request {
+            service: service.to_owned(),
+            method: method.to_owned(),
+            payload: input.encode_to_vec(),
+            timeout_nano: self.timeout_nano,
+            ..Default::default()
+        };
+        let response = self.client.request(request).await?;
+        Output::decode(response.payload.as_slice())
+            .map_err(|error| Error::Others(format!("{service}/{method}: the answer is malformed: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::theca::keeper::v1::keeper_ttrpc::{self, Keeper, KeeperClient};
+    use crate::theca::keeper::v1::{
+        AttachRequest, AttachResponse, InfoRequest, InfoResponse, KernelLogRequest, KernelLogResponse,
+    };
+
+    struct OneSandbox;
+
+    #[async_trait]
+    impl Keeper for OneSandbox {
+        async fn attach(&self, request: AttachRequest) -> Answer<AttachResponse> {
+            Err(status(Code::NOT_FOUND, format!("no process in {}", request.id)))
+        }
+        async fn kernel_log(&self, _: KernelLogRequest) -> Answer<KernelLogResponse> {
+            Ok(KernelLogResponse { data: "Linux".into() })
+        }
+        async fn info(&self, _: InfoRequest) -> Answer<InfoResponse> {
+            Ok(InfoResponse { vcpus: 2, ..Default::default() })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_reads_what_a_server_answers_and_its_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("unix://{}/keeper.sock", folder.path().display());
+        let services = keeper_ttrpc::serve(Arc::new(OneSandbox)).into_services();
+        let mut server = ttrpc::r#async::Server::new().bind(&address).unwrap().register_service(services);
+        server.start().await.unwrap();
+        let keeper = KeeperClient::new(Caller::new(Client::connect(&address).await.unwrap()));
+
+        assert_eq!(keeper.info(InfoRequest {}).await.unwrap().vcpus, 2);
+        assert_eq!(keeper.kernel_log(KernelLogRequest {}).await.unwrap().data, "Linux");
+        let error = keeper.attach(AttachRequest { id: "web".into(), ..Default::default() }).await;
+        let Err(Error::RpcStatus(status)) = error else { panic!("expected a status, got {error:?}") };
+        assert_eq!((status.code(), status.message()), (Code::NOT_FOUND, "no process in web"));
+        server.shutdown().await.unwrap();
+    }
+}
