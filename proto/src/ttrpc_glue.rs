@@ -38,7 +38,7 @@ impl ServiceTable {
         Pending: Future<Output = Answer<Output>> + Send + 'static,
     {
         let handler = Unary { path: format!("/{}/{method}", self.name), call, input: PhantomData };
-        self.methods.insert(handler.path.clone(), Box::new(handler));
+        self.methods.insert(method.to_owned(), Box::new(handler));
     }
 
     /// The form in which the ttrpc server takes it.
