@@ -63,13 +63,22 @@ where
     Pending: Future<Output = Answer<Output>> + Send + 'static,
 {
     async fn handler(&self, _context: TtrpcContext, request: Request) -> ttrpc::Result<Response> {
-        let input = Input::decode(request.payload.as_slice()).map_err(|error| {
-            status(Code::INVALID_ARGUMENT, format!("{}: the request is malformed: {error}", self.path))
-        })?;
-        let output = (self.call)(input).await?;
+        let answer = match Input::decode(request.payload.as_slice()) {
+            Ok(input) => (self.call)(input).await,
+            Err(error) => {
+                let text = format!("{}: the request is malformed: {error}", self.path);
+                Err(status(Code::INVALID_ARGUMENT, text))
+            }
+        };
         let mut response = Response::default();
-        response.set_status(ttrpc::get_status(Code::OK, String::new()));
-        response.payload = output.encode_to_vec();
+        match answer {
+            Ok(output) => {
+                response.set_status(ttrpc::get_status(Code::OK, String::new()));
+                response.payload = output.encode_to_vec();
+            }
+            Err(Error::RpcStatus(status)) => response.set_status(status),
+            Err(other) => response.set_status(ttrpc::get_status(Code::UNKNOWN, other)),
+        }
         Ok(response)
     }
 }
