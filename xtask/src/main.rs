@@ -1,2 +1,48 @@
-//! skeleton
-fn main() {}
+//! Everything one does with this tree besides writing it: `cargo xtask COMMAND`, one file per command.
+//!
+//! What takes long is kept in a cache (`cache.rs`) under a hash of its inputs; what the machine lacks is installed by
+//! `apt.rs`; where sandboxes run, on this machine's KVM or in the test host, is decided by `probe.rs`.
+
+mod apt;
+mod build;
+mod cache;
+mod clean_cache;
+mod command;
+mod cpio;
+mod image;
+mod progress;
+mod testbed;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, try and test Theca.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Xtask {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the programs, the initrd and the guest kernel into an install tree under target/theca
+    Build(build::Args),
+    /// The test host: a machine with KVM, in software, for any command
+    Testbed(testbed::Args),
+    /// Forget everything that was built or fetched into the cache
+    CleanCache,
+}
+
+fn main() -> ExitCode {
+    let result = match Xtask::parse().task {
+        Task::Build(args) => build::run(args).map(|()| ExitCode::SUCCESS),
+        Task::Testbed(args) => Ok(testbed::run(args)),
+        Task::CleanCache => clean_cache::run().map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
