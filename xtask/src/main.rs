@@ -10,6 +10,7 @@ mod clean_cache;
 mod command;
 mod cpio;
 mod image;
+mod kernel;
 mod progress;
 mod testbed;
 
@@ -29,6 +30,8 @@ struct Xtask {
 enum Task {
     /// Build the programs, the initrd and the guest kernel into an install tree under target/theca
     Build(build::Args),
+    /// Build the guest kernel, or check its configuration
+    Kernel(kernel::Args),
     /// The test host: a machine with KVM, in software, for any command
     Testbed(testbed::Args),
     /// Forget everything that was built or fetched into the cache
@@ -38,6 +41,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Xtask::parse().task {
         Task::Build(args) => build::run(args).map(|()| ExitCode::SUCCESS),
+        Task::Kernel(args) => kernel::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Testbed(args) => Ok(testbed::run(args)),
         Task::CleanCache => clean_cache::run().map(|()| ExitCode::SUCCESS),
     };

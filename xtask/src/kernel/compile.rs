@@ -68,7 +68,8 @@ impl Tree {
             LOADED_LIMIT >> 10
         );
         let config = into.join("config");
-        fs::write(&config, self.read(".config")?).with_context(|| format!("failed to write {}", config.display()))
+        fs::write(&config, self.read(".config")?)
+            .with_context(|| format!("failed to write {}", config.display()))
     }
 
     fn read(&self, name: &str) -> Result<String> {
@@ -80,7 +81,9 @@ impl Tree {
         let mut make = Command::new("make");
         make.arg("-s").arg("-C").arg(&self.0).arg("ARCH=x86_64");
         // The same inputs give the same bytes, whoever builds and whenever.
-        make.env("KBUILD_BUILD_TIMESTAMP", "@0").env("KBUILD_BUILD_USER", "theca").env("KBUILD_BUILD_HOST", "theca");
+        make.env("KBUILD_BUILD_TIMESTAMP", "@0")
+            .env("KBUILD_BUILD_USER", "theca")
+            .env("KBUILD_BUILD_HOST", "theca");
         // What cargo passes to its children is not meant for this make.
         make.env_remove("MAKEFLAGS").env_remove("MFLAGS").env("LC_ALL", "C");
         make

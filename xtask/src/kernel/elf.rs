@@ -28,15 +28,11 @@ struct Segment {
 
 /// Reads the program headers of a 64-bit little-endian ELF image.
 pub fn shape(image: &[u8]) -> Result<Shape> {
-    ensure!(
-        image.starts_with(b"\x7fELF\x02\x01"),
-        "the kernel is no 64-bit little-endian ELF file"
-    );
+    ensure!(image.starts_with(b"\x7fELF\x02\x01"), "the kernel is no 64-bit little-endian ELF file");
     let table = number(image, 32, 8)?;
     let (size, count) = (number(image, 54, 2)?, number(image, 56, 2)?);
-    let segments: Vec<Segment> = (0..count)
-        .map(|index| segment(image, table.saturating_add(index * size)))
-        .collect::<Result<_>>()?;
+    let segments: Vec<Segment> =
+        (0..count).map(|index| segment(image, table.saturating_add(index * size))).collect::<Result<_>>()?;
     let loads = || segments.iter().filter(|s| s.kind == PT_LOAD);
     let start = loads().map(|s| s.address).min().context("nothing in the kernel is loaded")?;
     let end = loads().map(|s| s.address.saturating_add(s.memory_size)).max().unwrap_or(start);
@@ -45,11 +41,7 @@ pub fn shape(image: &[u8]) -> Result<Shape> {
         .filter(|s| s.kind == PT_NOTE)
         .find_map(|s| pvh_entry(bytes(image, s.offset, s.file_size).ok()?))
         .context("the kernel has no PVH entry note")?;
-    Ok(Shape {
-        loaded: end - start,
-        start,
-        entry,
-    })
+    Ok(Shape { loaded: end - start, start, entry })
 }
 
 fn segment(image: &[u8], at: u64) -> Result<Segment> {
@@ -125,11 +117,7 @@ mod tests {
 
     #[test]
     fn measures_from_the_first_byte_to_the_last_and_finds_the_entry() {
-        let expected = Shape {
-            loaded: 0x10_5000,
-            start: 0x20_0000,
-            entry: 0x20_0123,
-        };
+        let expected = Shape { loaded: 0x10_5000, start: 0x20_0000, entry: 0x20_0123 };
         assert_eq!(shape(&image(b"Xen\0")).expect("a good image"), expected);
     }
 

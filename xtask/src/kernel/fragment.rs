@@ -86,10 +86,7 @@ pub fn parse(file: &str, text: &str) -> (Vec<Asked>, Vec<Problem>) {
     let (mut asked, mut problems) = (Vec::new(), Vec::new());
     let mut reason = false;
     for (index, line) in text.lines().enumerate() {
-        let place = Place {
-            file: file.to_owned(),
-            line: index + 1,
-        };
+        let place = Place { file: file.to_owned(), line: index + 1 };
         match setting(line) {
             Some((symbol, value)) => {
                 if value == Value::Set("m".into()) {
@@ -98,11 +95,7 @@ pub fn parse(file: &str, text: &str) -> (Vec<Asked>, Vec<Problem>) {
                 if !reason {
                     problems.push(Problem::NoReason(place.clone(), symbol.clone()));
                 }
-                asked.push(Asked {
-                    symbol,
-                    value,
-                    place,
-                });
+                asked.push(Asked { symbol, value, place });
                 reason = false;
             }
             None if line.trim().is_empty() => reason = false,
@@ -154,8 +147,8 @@ pub fn load(folder: &Path) -> Result<Fragments> {
 
     let mut texts = Vec::new();
     for path in &paths {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("failed to read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         texts.push((name, text));
     }
@@ -181,21 +174,15 @@ pub fn combine<'a>(
     let mut seen: HashMap<&str, &Place> = HashMap::new();
     for one in &asked {
         match seen.get(one.symbol.as_str()) {
-            Some(first) => problems.push(Problem::Duplicate(
-                one.place.clone(),
-                one.symbol.clone(),
-                (*first).clone(),
-            )),
+            Some(first) => {
+                problems.push(Problem::Duplicate(one.place.clone(), one.symbol.clone(), (*first).clone()))
+            }
             None => {
                 seen.insert(&one.symbol, &one.place);
             }
         }
     }
-    if problems.is_empty() {
-        Ok(Fragments { asked, text: whole })
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(Fragments { asked, text: whole }) } else { Err(problems) }
 }
 
 #[cfg(test)]
@@ -211,10 +198,8 @@ mod tests {
     fn reads_values_and_places() {
         let text = "# Heading.\n\n# Why.\nCONFIG_A=y\n# Why not,\n# at length.\n# CONFIG_B is not set\n# How many.\nCONFIG_C=32\n";
         let asked = combine([("a.config", text)]).expect("a good fragment").asked;
-        let short: Vec<String> = asked
-            .iter()
-            .map(|a| format!("{} {} {}", a.place, a.symbol, a.value))
-            .collect();
+        let short: Vec<String> =
+            asked.iter().map(|a| format!("{} {} {}", a.place, a.symbol, a.value)).collect();
         assert_eq!(short, ["a.config:4 A y", "a.config:7 B off", "a.config:9 C 32"]);
     }
 
@@ -245,15 +230,10 @@ mod tests {
 
     #[test]
     fn a_symbol_stands_in_one_fragment_only() {
-        let fragments = [
-            ("a.config", "# Why.\nCONFIG_A=y\n"),
-            ("b.config", "# Why not.\n# CONFIG_A is not set\n"),
-        ];
+        let fragments =
+            [("a.config", "# Why.\nCONFIG_A=y\n"), ("b.config", "# Why not.\n# CONFIG_A is not set\n")];
         let problems = combine(fragments).expect_err("A is asked for twice");
-        assert_eq!(
-            problems[0].to_string(),
-            "b.config:2: A is asked for already at a.config:2"
-        );
+        assert_eq!(problems[0].to_string(), "b.config:2: A is asked for already at a.config:2");
     }
 
     #[test]

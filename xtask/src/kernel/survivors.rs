@@ -49,10 +49,7 @@ pub fn lost(asked: &[Asked], config: &Config, known: &HashSet<String>) -> Vec<Lo
         if !known.contains(&one.symbol) {
             Some(Lost::Unknown(one.clone()))
         } else if *found != one.value {
-            Some(Lost::Changed {
-                asked: one.clone(),
-                found: found.clone(),
-            })
+            Some(Lost::Changed { asked: one.clone(), found: found.clone() })
         } else {
             None
         }
