@@ -1,0 +1,72 @@
+//! What Theca is compared with: the same program under plain OCI runtimes, the same guest under QEMU.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use vsock::{VMADDR_CID_ANY, VsockListener};
+
+use crate::clock;
+
+/// The host port on which Theca's agent says that it is ready.
+const READY_PORT: u32 = 1025;
+
+/// `RUNTIME run` of `echo` in a bundle: create, start, wait and delete, without a daemon.
+pub fn oci_run(runtime: &str, bundle: &Path) -> Result<f64> {
+    let folder = tempfile::tempdir()?;
+    let rootfs = bundle.join("rootfs");
+    let text = std::fs::read_to_string(bundle.join("config.json")).context("failed to read the bundle")?;
+    let mut config: Value = serde_json::from_str(&text)?;
+    config["process"]["args"] = json!(["echo", "hello"]);
+    config["process"]["terminal"] = json!(false);
+    config["root"]["path"] = json!(rootfs);
+    std::fs::write(folder.path().join("config.json"), config.to_string())?;
+    clock::median(|| {
+        let mut command = Command::new(runtime);
+        command.arg("run").arg("--bundle").arg(folder.path()).arg("bench-peer");
+        let begin = Instant::now();
+        let output = clock::output(&mut command)?;
+        let seconds = begin.elapsed().as_secs_f64();
+        ensure!(
+            output.stdout == b"hello\n",
+            "{runtime} printed {:?}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        Ok(seconds)
+    })
+}
+
+/// QEMU's microvm machine with KVM booting Theca's kernel and initrd: process start → agent says ready.
+pub fn qemu_microvm(kernel: &Path, initrd: &Path) -> Result<f64> {
+    let listener = VsockListener::bind_with_cid_port(VMADDR_CID_ANY, READY_PORT)
+        .context("failed to listen on vsock; is the module vhost_vsock loaded?")?;
+    clock::median(|| {
+        let begin = Instant::now();
+        let machine = "microvm,x-option-roms=off,pit=off,pic=off,isa-serial=off,rtc=off,acpi=off";
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(["-M", machine, "-accel", "kvm", "-cpu", "host", "-m", "128M"]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
+        command.args(["-append", "quiet reboot=k panic=-1 console=hvc0"]);
+        command.args(["-device", "vhost-vsock-device,guest-cid=77"]);
+        let _qemu = Guard(command.stdin(Stdio::null()).spawn().context("failed to start QEMU")?);
+        let (mut agent, _) = listener.accept()?;
+        let mut first = [0];
+        agent.read_exact(&mut first).context("the guest's agent hung up before it was ready")?;
+        Ok(begin.elapsed().as_secs_f64())
+    })
+}
+
+/// Ends the process when it goes out of scope.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
