@@ -57,9 +57,9 @@ pub fn lost(asked: &[Asked], config: &Config, known: &HashSet<String>) -> Vec<Lo
     asked.iter().filter_map(check).collect()
 }
 
-/// The names that a Kconfig file defines.
+/// The names that a Kconfig file defines. Members of a choice are indented, so help texts may add a word: no harm.
 pub fn defined(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter_map(|line| {
+    text.lines().map(str::trim_start).filter_map(|line| {
         let rest = line.strip_prefix("config").or_else(|| line.strip_prefix("menuconfig"))?;
         rest.starts_with([' ', '\t']).then(|| rest.trim())
     })
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn names_come_from_config_lines_only() {
-        let text = "config ONE\n\tbool \"One\"\n\tdepends on TWO\nmenuconfig\tTHREE\nconfigfs is not one\n";
-        assert_eq!(defined(text).collect::<Vec<_>>(), ["ONE", "THREE"]);
+        let text = "config ONE\n\tbool \"One\"\n\tdepends on TWO\nmenuconfig\tTHREE\nconfigfs is not one\n\tconfig FOUR\n";
+        assert_eq!(defined(text).collect::<Vec<_>>(), ["ONE", "THREE", "FOUR"]);
     }
 }

@@ -125,7 +125,7 @@ fn make_root(folder: &Path, kernel: &str, image: &Path) -> Result<()> {
     let quoted = |path: PathBuf| command::quote(&path.to_string_lossy());
     let fixtures = "\"$1\"/var/lib/theca-testbed";
     let hooks = [
-        format!("mkdir -p {fixtures}/bundle/rootfs"),
+        format!("mkdir -p {fixtures}/bundle/rootfs \"$1\"/usr/lib/modules"),
         format!("cp -a {} \"$1\"/usr/lib/modules/", quoted(folder.join("kernel/lib/modules").join(kernel))),
         format!("cp -a {} {fixtures}/debian", quoted(image.join("layout"))),
         format!("tar -xf {} -C {fixtures}/bundle/rootfs", quoted(image.join("root.tar"))),

@@ -12,7 +12,7 @@ use crate::command;
 /// Where relative paths in the test host start: the command's working folder.
 const HOME: &str = "/root";
 /// Where the test host's own init finds what to do.
-const ORDERS: &str = "testbed";
+const ORDERS: &str = "run/testbed";
 const RESULTS_SIZE: u64 = 16 << 30;
 const SECTOR: u64 = 512;
 

@@ -18,7 +18,7 @@ use crate::command;
 use crate::cpio::Archive;
 
 /// What is kept of the console for a message about a failure.
-const LAST_WORDS: usize = 30;
+const LAST_WORDS: usize = 60;
 
 /// A running test host. Dropping it kills it.
 pub struct Host {
