@@ -76,7 +76,7 @@ fn table(figures: &Value) -> String {
     let mut text = format!("{:<17} {:>9} {:>7}  {}\n", "figure", "value", "goal", "what");
     for row in &ROWS {
         let value = figures[row.key].as_f64();
-        let shown = value.map_or("–".to_owned(), |value| trimmed(value));
+        let shown = value.map_or("–".to_owned(), trimmed);
         let goal = row.goal.map_or(String::new(), |goal| format!("≤ {}", trimmed(goal)));
         let missed = matches!((value, row.goal), (Some(value), Some(goal)) if value > goal);
         let mark = if missed { "  (missed)" } else { "" };
@@ -102,7 +102,9 @@ mod tests {
 
     #[test]
     fn a_figure_over_its_goal_is_marked() {
-        let text = table(&json!({"exec_s": 0.06, "vmm_mib": 4.0, "phases": [{"name": "agent_ready", "at_ms": 150.0}]}));
+        let text = table(
+            &json!({"exec_s": 0.06, "vmm_mib": 4.0, "phases": [{"name": "agent_ready", "at_ms": 150.0}]}),
+        );
         let line = |key| text.lines().find(|line| line.starts_with(key)).unwrap();
         assert!(line("exec_s").ends_with("(missed)"));
         assert!(!line("vmm_mib").contains("missed"));

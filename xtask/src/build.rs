@@ -10,12 +10,11 @@
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command;
 use crate::cpio::Archive;
+use crate::{command, kernel};
 
 /// Host programs and the packages they come from.
 const PROGRAMS: [(&str, &str); 3] =
@@ -35,6 +34,15 @@ pub struct Profile {
     /// The cargo profile: `release` ships, `quick` builds fast
     #[arg(long = "profile", env = "THECA_PROFILE", value_name = "NAME", default_value = "release")]
     name: String,
+}
+
+impl Profile {
+    /// Where cargo leaves the programs of this profile.
+    fn folder(&self) -> PathBuf {
+        // The one profile whose folder has another name.
+        let name = if self.name == "dev" { "debug" } else { &self.name };
+        target().join(TARGET).join(name)
+    }
 }
 
 /// Programs, initrd and guest kernel, laid out as they are installed below a prefix.
@@ -69,75 +77,71 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds the programs and lays out the tree.
+/// Builds the programs and the guest kernel, and lays out the tree.
 pub fn build(profile: &Profile) -> Result<InstallTree> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(command::workspace()).args([
-        "build",
-        "--locked",
-        "--target",
-        TARGET,
-        "--profile",
-        &profile.name,
-    ]);
-    for (package, _) in PROGRAMS.iter().chain([&AGENT]) {
-        cargo.args(["--package", package]);
-    }
-    // cargo shows its own progress, on stderr.
-    if !cargo.status().context("failed to start cargo")?.success() {
-        bail!("the programs do not build");
-    }
-    lay_out(profile)
+    let packages = PROGRAMS.iter().chain([&AGENT]).flat_map(|(package, _)| ["--package", package]);
+    cargo_build(profile, packages)?;
+    lay_out(profile, Some(kernel::build()?))
 }
 
-/// Lays out the tree from programs that were built before; says which are missing.
+/// Lays out the tree from what was built before; says which parts are missing.
 pub fn as_built(profile: &Profile) -> Result<InstallTree> {
-    lay_out(profile)
+    lay_out(profile, kernel::built()?)
 }
 
-fn lay_out(profile: &Profile) -> Result<InstallTree> {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| command::workspace().join("target"), PathBuf::from);
-    let built = target.join(TARGET).join(if profile.name == "dev" { "debug" } else { &profile.name });
-    let name = if profile.name == "release" { "theca".to_owned() } else { format!("theca-{}", profile.name) };
-    let tree = InstallTree { folder: target.join(name) };
-    let (programs, library) = (tree.folder.join("bin"), tree.folder.join("lib/theca"));
-    std::fs::create_dir_all(&programs)?;
-    std::fs::create_dir_all(&library)?;
-    for (_, program) in PROGRAMS {
-        publish(&programs.join(program), |aside| copy(&built.join(program), aside))?;
-    }
-    publish(&library.join("initrd.cpio"), |aside| pack_initrd(&built.join(AGENT.1), aside))?;
-    Ok(tree)
+/// Builds a program of the end-to-end tests and gives its path.
+pub fn test_program(name: &str, profile: &Profile) -> Result<PathBuf> {
+    cargo_build(profile, ["--package", "theca-tests", "--bin", name])?;
+    Ok(profile.folder().join(name))
 }
 
-/// Makes a file aside and renames it into place, so that another run never sees half of it. `make` answers false when
-/// there is nothing to make it from.
-fn publish(path: &Path, make: impl FnOnce(&Path) -> Result<bool>) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let aside = tempfile::Builder::new().prefix(".new-").tempdir_in(folder.parent().unwrap_or(folder))?;
-    let file = aside.path().join("file");
-    if make(&file)? {
-        std::fs::rename(&file, path).with_context(|| format!("failed to publish {}", path.display()))?;
+fn cargo_build<'a>(profile: &Profile, what: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    let mut cargo = command::cargo("build");
+    // cargo shows its own progress, on stderr.
+    let status = cargo.args(["--target", TARGET, "--profile", &profile.name]).args(what).status();
+    if !status.context("failed to start cargo")?.success() {
+        bail!("the programs do not build");
     }
     Ok(())
 }
 
-fn copy(program: &Path, to: &Path) -> Result<bool> {
-    if !program.is_file() {
-        eprintln!("  not built yet: {}", program.display());
-        return Ok(false);
+fn lay_out(profile: &Profile, kernel: Option<PathBuf>) -> Result<InstallTree> {
+    let built = profile.folder();
+    let name = if profile.name == "release" { "theca".to_owned() } else { format!("theca-{}", profile.name) };
+    let tree = InstallTree { folder: target().join(name) };
+    let (programs, library) = (tree.folder.join("bin"), tree.folder.join("lib/theca"));
+    std::fs::create_dir_all(&programs)?;
+    std::fs::create_dir_all(&library)?;
+    for (_, program) in PROGRAMS {
+        publish(&built.join(program), &programs.join(program), copy)?;
     }
-    std::fs::copy(program, to).with_context(|| format!("failed to copy {}", program.display()))?;
-    Ok(true)
+    publish(&built.join(AGENT.1), &library.join("initrd.cpio"), pack_initrd)?;
+    match kernel {
+        Some(kernel) => publish(&kernel, &library.join("vmlinux"), copy)?,
+        None => eprintln!("  not built yet: the guest kernel (cargo xtask kernel)"),
+    }
+    Ok(tree)
+}
+
+/// Makes `path` from `source` aside and renames it into place, so that another run never sees half of it.
+fn publish(source: &Path, path: &Path, make: fn(&Path, &Path) -> Result<()>) -> Result<()> {
+    if !source.is_file() {
+        eprintln!("  not built yet: {}", source.display());
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let aside = tempfile::Builder::new().prefix(".new-").tempdir_in(folder.parent().unwrap_or(folder))?;
+    let file = aside.path().join("file");
+    make(source, &file)?;
+    std::fs::rename(&file, path).with_context(|| format!("failed to publish {}", path.display()))
+}
+
+fn copy(source: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(source, to).map(drop).with_context(|| format!("failed to copy {}", source.display()))
 }
 
 /// Packs the agent as the guest's init, with the folders it mounts on and the console the kernel opens for it.
-fn pack_initrd(agent: &Path, to: &Path) -> Result<bool> {
-    if !agent.is_file() {
-        eprintln!("  not built yet: {}", agent.display());
-        return Ok(false);
-    }
+fn pack_initrd(agent: &Path, to: &Path) -> Result<()> {
     let contents = std::fs::read(agent).with_context(|| format!("failed to read {}", agent.display()))?;
     let mut archive = Archive::new(BufWriter::new(File::create(to)?));
     for folder in ["dev", "proc", "sys"] {
@@ -146,5 +150,10 @@ fn pack_initrd(agent: &Path, to: &Path) -> Result<bool> {
     archive.character_device("dev/console", 5, 1)?;
     archive.file("init", 0o755, &contents)?;
     archive.finish()?;
-    Ok(true)
+    Ok(())
+}
+
+/// Where cargo builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| command::workspace().join("target"), PathBuf::from)
 }

@@ -30,12 +30,6 @@ impl Key {
         self
     }
 
-    /// Adds the contents of a file.
-    pub fn with_file(self, path: &Path) -> Result<Self> {
-        let contents = std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
-        Ok(self.with(contents))
-    }
-
     fn finish(self) -> String {
         hex::encode(&self.0.finalize()[..8])
     }
@@ -58,6 +52,12 @@ pub fn root() -> Result<PathBuf> {
 /// `make` receives an empty folder to fill. When it fails nothing is published and its folder is removed.
 pub fn entry(name: &str, key: Key, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     entry_in(&root()?, name, key, make)
+}
+
+/// The folder of the entry `name` for these inputs, if it was made before.
+pub fn find(name: &str, key: Key) -> Result<Option<PathBuf>> {
+    let published = root()?.join(format!("{name}-{}", key.finish()));
+    Ok(published.is_dir().then_some(published))
 }
 
 fn entry_in(root: &Path, name: &str, key: Key, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {

@@ -1,7 +1,7 @@
 //! Running other programs: quietly while they succeed, with their own words when they fail.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -38,19 +38,17 @@ pub fn quietly(command: &mut Command) -> Result<()> {
     output(command).map(drop)
 }
 
+/// A cargo subcommand in this workspace, with the dependencies that the lock file names.
+pub fn cargo(subcommand: &str) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace()).arg(subcommand).arg("--locked");
+    cargo
+}
+
 /// The last `lines` lines of a text.
 pub fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
-}
-
-/// Where `program` is on the PATH, /usr/sbin and /sbin included (Debian keeps them from plain users).
-pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
-        .map(|folder| folder.join(program))
-        .find(|candidate| candidate.is_file())
 }
 
 /// A word as the shell reads it back.

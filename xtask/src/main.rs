@@ -4,6 +4,7 @@
 //! `apt.rs`; where sandboxes run, on this machine's KVM or in the test host, is decided by `probe.rs`.
 
 mod apt;
+mod bench;
 mod build;
 mod cache;
 mod clean_cache;
@@ -34,6 +35,8 @@ enum Task {
     Kernel(kernel::Args),
     /// The test host: a machine with KVM, in software, for any command
     Testbed(testbed::Args),
+    /// Measure starts, memory and peers in a test host whose clock counts instructions
+    Bench(bench::Args),
     /// Forget everything that was built or fetched into the cache
     CleanCache,
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(args).map(|()| ExitCode::SUCCESS),
         Task::Kernel(args) => kernel::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Testbed(args) => Ok(testbed::run(args)),
+        Task::Bench(args) => bench::run(args),
         Task::CleanCache => clean_cache::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

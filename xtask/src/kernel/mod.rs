@@ -20,6 +20,9 @@ use compile::Tree;
 use fragment::Fragments;
 use source::Source;
 
+/// Its name in the cache.
+const ENTRY: &str = "kernel";
+
 /// What `cargo xtask kernel` takes.
 #[derive(clap::Args)]
 pub struct Args {
@@ -42,18 +45,27 @@ pub fn run(args: &Args) -> Result<()> {
 /// The path of the guest kernel's `vmlinux`, built when no earlier build had the same inputs.
 pub fn build() -> Result<PathBuf> {
     let (fragments, source) = inputs()?;
-    let compiler = command::output(Command::new("gcc").arg("--version"))?;
-    let key = cache::Key::new(1)
-        .with(include_str!("compile.rs"))
-        .with(&fragments.text)
-        .with(source.sha256())
-        .with(compiler.lines().next().unwrap_or_default());
-    let entry = cache::entry("kernel", key, |into| {
+    let entry = cache::entry(ENTRY, key(&fragments, &source)?, |into| {
         let tree = into.join("tree");
         Tree::configure(&source, &fragments, &tree)?.compile(into)?;
         cache::remove(&tree)
     })?;
     Ok(entry.join("vmlinux"))
+}
+
+/// The same if an earlier build made it; nothing is compiled.
+pub fn built() -> Result<Option<PathBuf>> {
+    let (fragments, source) = inputs()?;
+    Ok(cache::find(ENTRY, key(&fragments, &source)?)?.map(|entry| entry.join("vmlinux")))
+}
+
+fn key(fragments: &Fragments, source: &Source) -> Result<cache::Key> {
+    let compiler = command::output(Command::new("gcc").arg("--version"))?;
+    Ok(cache::Key::new(1)
+        .with(include_str!("compile.rs"))
+        .with(&fragments.text)
+        .with(source.sha256())
+        .with(compiler.lines().next().unwrap_or_default()))
 }
 
 /// Checks the configuration alone and tells how many symbols it asks for.
