@@ -12,7 +12,9 @@ mod command;
 mod cpio;
 mod image;
 mod kernel;
+mod probe;
 mod progress;
+mod test;
 mod testbed;
 
 use std::process::ExitCode;
@@ -33,6 +35,8 @@ enum Task {
     Build(build::Args),
     /// Build the guest kernel, or check its configuration
     Kernel(kernel::Args),
+    /// Run every check and every test
+    Test(test::Args),
     /// The test host: a machine with KVM, in software, for any command
     Testbed(testbed::Args),
     /// Measure starts, memory and peers in a test host whose clock counts instructions
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
     let result = match Xtask::parse().task {
         Task::Build(args) => build::run(args).map(|()| ExitCode::SUCCESS),
         Task::Kernel(args) => kernel::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Test(args) => test::run(args),
         Task::Testbed(args) => Ok(testbed::run(args)),
         Task::Bench(args) => bench::run(args),
         Task::CleanCache => clean_cache::run().map(|()| ExitCode::SUCCESS),

@@ -11,6 +11,7 @@ mod freight;
 mod qemu;
 mod session;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -115,12 +116,17 @@ fn run_command(args: RunArgs) -> Result<u8> {
 
 /// Boots a test host, runs the job in it with this process's standard streams, and gives the command's exit code.
 pub fn execute(job: &Job) -> Result<u8> {
+    execute_into(job, io::stdout())
+}
+
+/// The same with the command's stdout written to `stdout`.
+pub fn execute_into(job: &Job, stdout: impl Write + Send + 'static) -> Result<u8> {
     let base = Base::prepare()?;
     let started = Instant::now();
     let inputs = freight::pack(job)?;
     let results = freight::results_disk()?;
     let mut host = qemu::start(&base, job, &inputs, &results)?;
-    match session::serve(&mut host, started + job.timeout)? {
+    match session::serve(&mut host, stdout, started + job.timeout)? {
         Outcome::Exited(code) => {
             freight::unpack(&results, &job.out)?;
             Ok(code)

@@ -33,11 +33,11 @@ pub enum Outcome {
 }
 
 /// Connects our standard streams and waits for the command's end. The host is dead on return.
-pub fn serve(host: &mut Host, deadline: Instant) -> Result<Outcome> {
+pub fn serve(host: &mut Host, stdout: impl Write + Send + 'static, deadline: Instant) -> Result<Outcome> {
     // Never joined: a read from a terminal cannot be interrupted, and the process ends soon after.
     pump("stdin", io::stdin(), host.ports.stdin.try_clone()?, Some(host.ports.stdin.try_clone()?))?;
     let outputs = [
-        pump("stdout", host.ports.stdout.try_clone()?, io::stdout(), None)?,
+        pump("stdout", host.ports.stdout.try_clone()?, stdout, None)?,
         pump("stderr", host.ports.stderr.try_clone()?, io::stderr(), None)?,
     ];
     let ended = follow(&host.ports.control, deadline);

@@ -1,0 +1,130 @@
+//! End-to-end tests: the crate `theca-tests`, run as root where sandboxes run.
+//!
+//! Its binaries are static, so they run in the test host as they were built here. What they need beside Theca (peers,
+//! image tools, a Debian image and a bundle) is in the test host's root, and is installed and made here for this machine.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::Args;
+use super::here::count;
+use super::tally::{Counter, Tally};
+use crate::build::{self, InstallTree};
+use crate::cache::{self, Key};
+use crate::probe::Place;
+use crate::testbed::{self, Copy, Job};
+use crate::{apt, command, image, progress};
+
+/// What the tests call by name.
+const TOOLS: [&str; 10] = [
+    "busybox-static",
+    "crun",
+    "curl",
+    "docker-registry",
+    "e2fsprogs",
+    "openssl",
+    "procps",
+    "runc",
+    "skopeo",
+    "umoci",
+];
+const TIME_LIMIT: Duration = Duration::from_secs(3600);
+const MEMORY_MIB: u32 = 6144;
+
+/// Builds everything and runs the tests.
+pub fn run(args: &Args) -> Result<Tally> {
+    let programs = build::build(&args.profile)?;
+    let tests = test_binaries("theca-tests")?;
+    match Place::find() {
+        Place::Here if !args.in_testbed => on_this_machine(&tests, &programs, args),
+        _ => {
+            let programs = programs.files()?.into_iter().map(|(from, to)| Copy::new(from, to)).collect();
+            in_testbed(tests, programs, args)
+        }
+    }
+}
+
+/// Builds a package's integration tests and gives their binaries.
+pub fn test_binaries(package: &str) -> Result<Vec<PathBuf>> {
+    let mut cargo = command::cargo("test");
+    cargo.args([
+        "--package",
+        package,
+        "--test",
+        "*",
+        "--no-run",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
+    let output =
+        cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("failed to start cargo")?;
+    if !output.status.success() {
+        bail!("the tests of {package} do not build");
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let tests = artifacts.filter(|message| message["profile"]["test"] == true);
+    let mut binaries: Vec<_> =
+        tests.filter_map(|test| Some(PathBuf::from(test["executable"].as_str()?))).collect();
+    binaries.sort();
+    Ok(binaries)
+}
+
+/// Runs test binaries one after the other in one test host.
+pub fn in_testbed(binaries: Vec<PathBuf>, mut with: Vec<Copy>, args: &Args) -> Result<Tally> {
+    let folder = Path::new("/root/tests");
+    with.extend(binaries.iter().map(|binary| Copy::new(binary, folder.join(name(binary)))));
+    // Their names are cargo's: words with a hash behind.
+    let script = "code=0; for test in /root/tests/*; do echo; echo \"Running ${test##*/}\"; \"$test\" \"$@\" || code=1; done; exit $code";
+    let mut command: Vec<String> = ["sh", "-c", script, "tests"].map(str::to_owned).into();
+    command.extend(args.filter.clone());
+    let job =
+        Job { command, with, out: Vec::new(), icount: false, memory_mib: MEMORY_MIB, timeout: TIME_LIMIT };
+    let counter = Counter::default();
+    let code = testbed::execute_into(&job, counter.clone())?;
+    Ok(counter.tally().ended(code == 0))
+}
+
+/// Runs test binaries as root on this machine, with the programs of the install tree first on the PATH.
+fn on_this_machine(binaries: &[PathBuf], programs: &InstallTree, args: &Args) -> Result<Tally> {
+    apt::install(&TOOLS)?;
+    let fixtures = fixtures()?;
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut tally = Tally::default();
+    for binary in binaries {
+        println!("\nRunning {}", name(binary));
+        let mut test = command::as_root("env");
+        test.arg(format!("PATH={}:{path}:/usr/sbin:/sbin", programs.folder().join("bin").display()));
+        test.arg(format!("THECA_TEST_FIXTURES={}", fixtures.display()));
+        tally += count(test.arg(binary).args(&args.filter))?;
+    }
+    Ok(tally)
+}
+
+/// The same files as the test host has in /var/lib/theca-testbed.
+fn fixtures() -> Result<PathBuf> {
+    let image = image::debian()?;
+    cache::entry("fixtures", Key::new(1).with(image.as_os_str().as_encoded_bytes()), |folder| {
+        progress::step("unpacking the tests' bundle", || {
+            let rootfs = folder.join("bundle/rootfs");
+            std::fs::create_dir_all(&rootfs)?;
+            command::quietly(
+                command::as_root("tar").arg("-xf").arg(image.join("root.tar")).arg("-C").arg(&rootfs),
+            )?;
+            command::quietly(
+                command::as_root("runc").arg("spec").arg("--bundle").arg(folder.join("bundle")),
+            )?;
+            command::quietly(
+                command::as_root("cp").arg("-a").arg(image.join("layout")).arg(folder.join("debian")),
+            )
+        })
+    })
+}
+
+fn name(binary: &Path) -> String {
+    binary.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,72 @@
+//! `cargo xtask test`: everything that must hold before a change lands, in the order of what fails fastest.
+//!
+//! Every suite runs even if an earlier one failed. The last line is the sum of what the suites' own runners said; a check
+//! that is no test (format, lints, licences) counts as one failure when it fails.
+
+mod e2e;
+mod here;
+mod tally;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::build::Profile;
+use tally::Tally;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run only these suites
+    #[arg(long, value_delimiter = ',', value_name = "SUITE")]
+    only: Vec<Suite>,
+    /// Run end-to-end tests in the test host even if this machine's KVM would do
+    #[arg(long)]
+    in_testbed: bool,
+    #[command(flatten)]
+    profile: Profile,
+    /// Run only the tests whose name contains this
+    filter: Option<String>,
+}
+
+/// What can be asked for with `--only`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// Formatting
+    Fmt,
+    /// Lints, warnings denied
+    Clippy,
+    /// Licences and advisories of dependencies
+    Deny,
+    /// Unit tests and property tests
+    Unit,
+    /// The VMM on raw /dev/kvm with small payloads, no Linux in them
+    Vmm,
+    /// Whole sandboxes, through the command line
+    E2e,
+}
+
+/// Runs `cargo xtask test`.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let mut tally = Tally::default();
+    for suite in Suite::value_variants() {
+        if !args.only.is_empty() && !args.only.contains(suite) {
+            continue;
+        }
+        eprintln!("== {} ==", format!("{suite:?}").to_lowercase());
+        let done = match suite {
+            Suite::Fmt => here::fmt(),
+            Suite::Clippy => here::clippy(),
+            Suite::Deny => here::deny(),
+            Suite::Unit => here::unit(&args),
+            Suite::Vmm => here::vmm(&args),
+            Suite::E2e => e2e::run(&args),
+        };
+        tally += done.unwrap_or_else(|error| {
+            eprintln!("xtask: {error:#}");
+            Tally::failure()
+        });
+    }
+    println!("\n{tally}");
+    Ok(if tally.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,116 @@
+//! What test runners said, summed up.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::ops::AddAssign;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Counts of tests.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    /// One failure: a check that is no test, or a suite that did not come to its end.
+    pub fn failure() -> Self {
+        Self { passed: 0, failed: 1 }
+    }
+
+    /// Whether nothing failed.
+    pub fn is_good(&self) -> bool {
+        self.failed == 0
+    }
+
+    /// This tally, with a failure if the runner failed without naming a test.
+    pub fn ended(self, success: bool) -> Self {
+        if success || self.failed > 0 { self } else { Self { failed: 1, ..self } }
+    }
+
+    /// Reads Rust's test runner's closing line, `test result: ok. 3 passed; 0 failed; …`.
+    fn read(line: &str) -> Option<Self> {
+        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let count = |what: &str| {
+            let count = counts.split(';').find_map(|part| part.trim().strip_suffix(what))?;
+            count.trim().parse().ok()
+        };
+        Some(Self { passed: count("passed")?, failed: count("failed")? })
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+/// A writer that passes a runner's output on to stdout and counts on the way.
+#[derive(Clone, Default)]
+pub struct Counter(Arc<Mutex<Counting>>);
+
+#[derive(Default)]
+struct Counting {
+    line: Vec<u8>,
+    tally: Tally,
+}
+
+impl Counter {
+    /// What was counted so far.
+    pub fn tally(&self) -> Tally {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).tally
+    }
+}
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut counting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            counting.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                let line = std::mem::take(&mut counting.line);
+                if let Some(tally) = Tally::read(&String::from_utf8_lossy(&line)) {
+                    counting.tally += tally;
+                }
+            }
+        }
+        io::stdout().write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_summed_however_they_arrive() {
+        let mut counter = Counter::default();
+        for piece in [
+            "running 2 tests\ntest result: ok. 2 pas",
+            "sed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.03s\n",
+            "test result: FAILED. 7 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s\n",
+        ] {
+            counter.write_all(piece.as_bytes()).unwrap();
+        }
+        assert_eq!(counter.tally().to_string(), "9 passed, 3 failed");
+    }
+
+    #[test]
+    fn a_runner_that_dies_without_a_word_is_a_failure() {
+        assert!(Tally::default().ended(true).is_good());
+        assert_eq!(Tally::default().ended(false), Tally::failure());
+        assert_eq!(Tally { passed: 1, failed: 2 }.ended(false).to_string(), "1 passed, 2 failed");
+    }
+}
