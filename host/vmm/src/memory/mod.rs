@@ -1,4 +1,8 @@
-//! Guest RAM.
+//! Guest RAM: reserved here, touched by nobody but kernel loading, devices and the guest.
+
+mod ram;
+
+pub use ram::{MemoryError, MemorySize, allocate};
 
 /// Guest RAM as every device sees it: anonymous and private, without a dirty bitmap.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;

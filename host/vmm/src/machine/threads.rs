@@ -1,0 +1,85 @@
+//! The threads of a VM. They all start here, before the guest runs, since a thread inherits its parent's filter.
+
+use std::io;
+use std::sync::Arc;
+
+use kvm_ioctls::VcpuFd;
+use theca_vmm_protocol::ExitReason;
+
+use super::devices::Loop;
+use crate::control::Outbox;
+use crate::jail::filters::ThreadKind;
+use crate::jail::seccomp::{self, Filter, SeccompError};
+use crate::vcpu::{self, VcpuError};
+
+/// Stack of a thread that serves devices.
+const STACK: usize = 128 << 10;
+
+/// Why a thread does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ThreadError {
+    /// No thread.
+    #[error("failed to start thread {name}")]
+    Spawn {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No filter.
+    #[error(transparent)]
+    Filter(#[from] SeccompError),
+}
+
+/// Gives each vCPU its thread, in state Created.
+pub fn spawn_vcpus(
+    vcpus: Vec<VcpuFd>,
+    machine: &Arc<vcpu::Machine>,
+    outbox: &Arc<Outbox>,
+) -> Result<Vec<vcpu::Handle>, super::BuildError> {
+    vcpu::install_kick_signal()?;
+    let filter = seccomp::compile(ThreadKind::Vcpu).map_err(ThreadError::from)?;
+    let on_exit: Arc<dyn Fn(ExitReason) + Send + Sync> = {
+        let outbox = outbox.clone();
+        Arc::new(move |reason| outbox.exit(reason))
+    };
+    let spawn = |(id, fd)| {
+        let filter = filter.clone();
+        vcpu::Handle::spawn(id, fd, machine.clone(), on_exit.clone(), move || confine(&filter))
+    };
+    Ok((0u8..).zip(vcpus).map(spawn).collect::<Result<Vec<_>, VcpuError>>()?)
+}
+
+/// Gives each event loop its thread.
+pub fn spawn_loops(loops: Vec<Loop>) -> Result<(), ThreadError> {
+    let devices = seccomp::compile(ThreadKind::Devices)?;
+    let disks = seccomp::compile(ThreadKind::Disk)?;
+    for Loop { disk, events } in loops {
+        let (name, filter) = match disk {
+            Some(index) => (format!("blk-{index}"), disks.clone()),
+            None => ("devices".to_owned(), devices.clone()),
+        };
+        let body = move || {
+            confine(&filter);
+            if let Err(error) = events.run() {
+                eprintln!("theca-vmm: event loop failed: {error}");
+                std::process::abort();
+            }
+        };
+        std::thread::Builder::new()
+            .name(name.clone())
+            .stack_size(STACK)
+            .spawn(body)
+            .map_err(|source| ThreadError::Spawn { name, source })?;
+    }
+    Ok(())
+}
+
+/// A thread without its filter must not touch what the guest made.
+fn confine(filter: &Filter) {
+    if let Err(error) = seccomp::install(filter) {
+        eprintln!("theca-vmm: {error}");
+        std::process::abort();
+    }
+}

@@ -1,0 +1,97 @@
+//! virtio-blk (virtio 1.2, section 5.2): raw bytes of a file or block device.
+//!
+//! - `slot`: what the keeper gives: a disk, now or later, and its counters.
+//! - `request`: what the guest asks: parsed and checked before anything happens, then done.
+//!
+//! A disk is asynchronous by having a thread: its event loop serves nothing else, so a slow file holds up neither vCPUs nor
+//! other devices. Data goes between file and guest memory in one vectored system call per request, and answers are
+//! gathered before the guest is interrupted. io_uring would overlap requests of one disk, but a thread that may use it
+//! escapes its system call filter (the ring performs calls that the filter never sees), which a jailed process gives up
+//! less gladly than queue depth: the page cache serves most requests of a sandbox anyway.
+//!
+//! An empty slot is a disk of capacity zero. Attaching changes the capacity and raises a configuration interrupt; Linux
+//! revalidates the disk on it. Features cannot change after probing, so a slot never offers VIRTIO_BLK_F_RO: a
+//! read-only disk in it answers writes with an error.
+
+mod request;
+mod slot;
+
+pub use request::{Request, RequestError};
+pub use slot::{AttachError, Counters, Disk, DiskError, SECTOR, Slot};
+
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
+    VIRTIO_BLK_F_WRITE_ZEROES,
+};
+
+use super::{Active, ConfigSpace, DeviceError, DeviceId, Served, VirtioDevice};
+
+/// Entries of the only queue.
+const QUEUE_SIZE: u16 = 128;
+/// Data pieces of one request: a whole queue's worth but for header and status.
+const SEGMENTS: u32 = QUEUE_SIZE as u32 - 2;
+/// Bytes of the configuration space up to write_zeroes_may_unmap (section 5.2.4).
+const CONFIG_BYTES: usize = 60;
+
+/// A virtio-blk device over a [`Slot`].
+pub struct Block {
+    slot: Slot,
+    features: u64,
+}
+
+impl Block {
+    /// The device of `slot`, with its disk if there is one already.
+    pub fn new(slot: Slot) -> Self {
+        let read_only = slot.disk().is_some_and(Disk::read_only);
+        let mut features = 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_BLK_SIZE | 1 << VIRTIO_BLK_F_FLUSH;
+        features |= match read_only {
+            true => 1 << VIRTIO_BLK_F_RO,
+            false => 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES,
+        };
+        Self { slot, features }
+    }
+}
+
+impl VirtioDevice for Block {
+    fn id(&self) -> DeviceId {
+        DeviceId::Block
+    }
+
+    fn features(&self) -> u64 {
+        self.features
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[QUEUE_SIZE]
+    }
+
+    fn config(&self) -> ConfigSpace {
+        self.slot.config()
+    }
+
+    fn serve(&mut self, index: usize, active: &mut Active) -> Result<(), DeviceError> {
+        let Some(queue) = active.queue(index) else { return Ok(()) };
+        queue.handle(|chain| Ok(Served::Used(request::serve(chain, &self.slot))))
+    }
+}
+
+/// The configuration space of a disk with `sectors` sectors.
+fn config_bytes(sectors: u64) -> [u8; CONFIG_BYTES] {
+    let mut bytes = [0; CONFIG_BYTES];
+    let mut put = |offset: usize, value: &[u8]| bytes[offset..offset + value.len()].copy_from_slice(value);
+    put(0, &sectors.to_le_bytes());
+    put(12, &SEGMENTS.to_le_bytes());
+    put(20, &(SECTOR as u32).to_le_bytes());
+    put(36, &request::MAX_CLEARED_SECTORS.to_le_bytes());
+    put(40, &request::MAX_RANGES.to_le_bytes());
+    // Holes are punched in pages.
+    put(44, &8u32.to_le_bytes());
+    put(48, &request::MAX_CLEARED_SECTORS.to_le_bytes());
+    put(52, &request::MAX_RANGES.to_le_bytes());
+    put(56, &[1]);
+    bytes
+}
+
+#[cfg(test)]
+#[path = "blk_test.rs"]
+mod tests;

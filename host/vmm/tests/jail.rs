@@ -1,0 +1,133 @@
+//! What is left to a VMM that a guest has taken over.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
+
+use common::payload::Payload;
+use common::{Guest, kvm};
+use theca_vmm::jail::filters::ThreadKind;
+use theca_vmm::jail::seccomp;
+use theca_vmm_protocol::Request;
+
+fn status(path: &str) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(path).unwrap();
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+}
+
+#[test]
+fn every_thread_runs_filtered_and_without_privileges() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::new(kvm, &Payload::new().print_for_ever(b'x').pvh());
+    guest.config.vcpus = 2;
+    let mut vmm = guest.configure();
+    vmm.request(&Request::Start, &[]);
+    let mut names = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{}/task", vmm.id())).unwrap() {
+        let thread = status(thread.unwrap().path().join("status").to_str().unwrap());
+        assert_eq!(thread["Seccomp"], "2", "{thread:?}");
+        assert_eq!(thread["NoNewPrivs"], "1", "{thread:?}");
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(thread[set], "0000000000000000", "{thread:?}");
+        }
+        assert!(!thread["Uid"].split_whitespace().any(|id| id == "0"), "{thread:?}");
+        names.push(thread["Name"].clone());
+    }
+    names.sort();
+    assert_eq!(names, ["devices", "theca-vmm", "vcpu-0", "vcpu-1"]);
+}
+
+#[test]
+fn its_root_is_empty_and_its_namespaces_are_its_own() {
+    let Some(kvm) = kvm() else { return };
+    let vmm = Guest::new(kvm, &Payload::new().print_for_ever(b'x').pvh()).configure();
+    assert_eq!(fs::read_dir(format!("/proc/{}/root/", vmm.id())).unwrap().count(), 0);
+    assert_eq!(fs::read_to_string(format!("/proc/{}/mounts", vmm.id())).unwrap().lines().count(), 1);
+    for kind in ["mnt", "net", "ipc", "uts"] {
+        let theirs = fs::read_link(format!("/proc/{}/ns/{kind}", vmm.id())).unwrap();
+        assert_ne!(theirs, fs::read_link(format!("/proc/self/ns/{kind}")).unwrap());
+    }
+}
+
+#[test]
+fn inherited_descriptors_are_closed() {
+    let Some(kvm) = kvm() else { return };
+    let leaked = fs::File::open("/etc/passwd").unwrap();
+    nix::fcntl::fcntl(&leaked, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    let vmm = Guest::new(kvm, &Payload::new().print_for_ever(b'x').pvh()).configure();
+    for entry in fs::read_dir(format!("/proc/{}/fd", vmm.id())).unwrap() {
+        let target = fs::read_link(entry.unwrap().path()).unwrap();
+        assert_ne!(target.to_str(), Some("/etc/passwd"));
+    }
+}
+
+/// Runs `body` of this program's test `name` in a process of its own, since a filter cannot be taken off.
+fn in_child(name: &str, body: fn()) -> Option<ExitStatus> {
+    const MARK: &str = "THECA_JAIL_TEST_CHILD";
+    if std::env::var_os(MARK).is_some() {
+        body();
+        return None;
+    }
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new(program).args(["--exact", name, "--test-threads=1"]).env(MARK, "1").output().unwrap();
+    Some(output.status)
+}
+
+fn confine(kind: ThreadKind) {
+    nix::sys::prctl::set_no_new_privs().unwrap();
+    seccomp::install(&seccomp::compile(kind).unwrap()).unwrap();
+}
+
+#[test]
+fn a_call_outside_the_filter_kills_the_process() {
+    let status = in_child("a_call_outside_the_filter_kills_the_process", || {
+        confine(ThreadKind::Vcpu);
+        nix::unistd::getppid();
+    });
+    assert!(status.is_none_or(|status| status.signal() == Some(libc::SIGSYS)), "{status:?}");
+}
+
+#[test]
+fn an_argument_outside_the_filter_kills_the_process() {
+    let status = in_child("an_argument_outside_the_filter_kills_the_process", || {
+        let file = fs::File::open("/dev/null").unwrap();
+        confine(ThreadKind::Vcpu);
+        // Only ioctls of KVM are named: asking for a terminal's size is not among them.
+        let _ = std::io::IsTerminal::is_terminal(&file);
+    });
+    assert!(status.is_none_or(|status| status.signal() == Some(libc::SIGSYS)), "{status:?}");
+}
+
+#[test]
+fn no_filter_opens_files_sockets_or_processes() {
+    let forbidden = [
+        libc::SYS_open,
+        libc::SYS_openat,
+        libc::SYS_openat2,
+        libc::SYS_socket,
+        libc::SYS_connect,
+        libc::SYS_clone,
+        libc::SYS_clone3,
+        libc::SYS_fork,
+        libc::SYS_execve,
+        libc::SYS_execveat,
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_writev,
+        libc::SYS_kill,
+        libc::SYS_mount,
+        libc::SYS_unshare,
+        libc::SYS_bpf,
+        libc::SYS_io_uring_setup,
+        libc::SYS_mprotect,
+    ];
+    for kind in [ThreadKind::Control, ThreadKind::Vcpu, ThreadKind::Devices, ThreadKind::Disk] {
+        for rule in theca_vmm::jail::filters::of(kind).into_iter().flatten() {
+            assert!(!forbidden.contains(&rule.call), "{kind:?} may make call {}", rule.call);
+            assert!(!rule.reason.is_empty());
+        }
+    }
+}
