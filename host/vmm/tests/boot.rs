@@ -33,8 +33,9 @@ fn a_pvh_kernel_finds_the_initrd_in_the_module_list() {
 fn a_kernel_without_a_note_is_entered_in_long_mode() {
     let Some(kvm) = kvm() else { return };
     // movabs rax, 0x1_0000_0000; shr rax, 32; cmp eax, 1; je +2; ud2, which only 64-bit code survives
-    let only_64_bit =
-        [0x48, 0xb8, 0, 0, 0, 0, 1, 0, 0, 0, 0x48, 0xc1, 0xe8, 0x20, 0x83, 0xf8, 0x01, 0x74, 0x02, 0x0f, 0x0b];
+    let only_64_bit = [
+        0x48, 0xb8, 0, 0, 0, 0, 1, 0, 0, 0, 0x48, 0xc1, 0xe8, 0x20, 0x83, 0xf8, 0x01, 0x74, 0x02, 0x0f, 0x0b,
+    ];
     // mov esi, [rsi + 0x228], the command line's address in the zero page
     let payload = Payload::new().bytes(&only_64_bit).bytes(&[0x8b, 0xb6, 0x28, 0x02, 0, 0]);
     let (reason, console) = Guest::new(kvm, &payload.print_string_at_esi().power_off().linux64()).run();

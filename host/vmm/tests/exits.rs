@@ -24,7 +24,9 @@ fn a_keyboard_reset_is_a_reboot() {
 
 #[test]
 fn a_reset_with_the_warm_boot_word_is_a_panic() {
-    let Some((reason, console)) = end_of(Payload::new().mark_panic().print("last words").reset()) else { return };
+    let Some((reason, console)) = end_of(Payload::new().mark_panic().print("last words").reset()) else {
+        return;
+    };
     assert_eq!(reason, ExitReason::Panic);
     assert_eq!(console, "last words");
 }

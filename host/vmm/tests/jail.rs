@@ -35,7 +35,10 @@ fn every_thread_runs_filtered_and_without_privileges() {
             assert_eq!(thread[set], "0000000000000000", "{thread:?}");
         }
         assert!(!thread["Uid"].split_whitespace().any(|id| id == "0"), "{thread:?}");
-        names.push(thread["Name"].clone());
+        // A worker of KVM itself, which newer kernels show as a thread of the VM's owner.
+        if !thread["Name"].starts_with("kvm-") {
+            names.push(thread["Name"].clone());
+        }
     }
     names.sort();
     assert_eq!(names, ["devices", "theca-vmm", "vcpu-0", "vcpu-1"]);
@@ -73,7 +76,8 @@ fn in_child(name: &str, body: fn()) -> Option<ExitStatus> {
         return None;
     }
     let program = std::env::current_exe().unwrap();
-    let output = Command::new(program).args(["--exact", name, "--test-threads=1"]).env(MARK, "1").output().unwrap();
+    let output =
+        Command::new(program).args(["--exact", name, "--test-threads=1"]).env(MARK, "1").output().unwrap();
     Some(output.status)
 }
 

@@ -46,6 +46,26 @@ impl<'a> Source<'a> {
     }
 }
 
+impl Source<'_> {
+    /// Takes the first step into `ram`, which is not larger than what is left.
+    fn step<B: BitmapSlice>(&self, ram: &VolatileSlice<'_, B>) -> Result<usize, VolatileMemoryError> {
+        let address = ram.ptr_guard().as_ptr() as usize;
+        match self.split(address, ram.len()) {
+            Step::Map(bytes) => {
+                let pages = ram.subslice(0, bytes)?;
+                mapping::lay_file_over(&pages, self.file.as_fd(), self.position)
+                    .map_err(VolatileMemoryError::IOError)?;
+                Ok(bytes)
+            }
+            Step::Read(bytes) => {
+                let mut file = self.file;
+                file.seek(SeekFrom::Start(self.position)).map_err(VolatileMemoryError::IOError)?;
+                file.read_volatile(&mut ram.subslice(0, bytes)?)
+            }
+        }
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Read(usize),
@@ -73,31 +93,24 @@ impl Seek for Source<'_> {
 }
 
 impl ReadVolatile for Source<'_> {
+    /// Reads all there is: callers take less than asked for as the end of the file.
     fn read_volatile<B: BitmapSlice>(
         &mut self,
         ram: &mut VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
         let left = usize::try_from(self.length.saturating_sub(self.position)).unwrap_or(usize::MAX);
         let wanted = ram.len().min(left);
-        if wanted == 0 {
-            return Ok(0);
+        let mut done = 0;
+        while done < wanted {
+            let piece = ram.subslice(done, wanted - done)?;
+            let taken = self.step(&piece)?;
+            if taken == 0 {
+                break;
+            }
+            self.position += taken as u64;
+            done += taken;
         }
-        let address = ram.ptr_guard().as_ptr() as usize;
-        let taken = match self.split(address, wanted) {
-            Step::Map(bytes) => {
-                let pages = ram.subslice(0, bytes)?;
-                mapping::lay_file_over(&pages, self.file.as_fd(), self.position)
-                    .map_err(VolatileMemoryError::IOError)?;
-                bytes
-            }
-            Step::Read(bytes) => {
-                let mut file = self.file;
-                file.seek(SeekFrom::Start(self.position)).map_err(VolatileMemoryError::IOError)?;
-                file.read_volatile(&mut ram.subslice(0, bytes)?)?
-            }
-        };
-        self.position += taken as u64;
-        Ok(taken)
+        Ok(done)
     }
 }
 

@@ -77,7 +77,7 @@ impl Service {
 
     /// Serves until the guest ends, the keeper asks to quit or goes away. Whatever happened in the VM has been reported
     /// when this returns.
-    pub fn run(mut self) -> Result<(), ServiceError> {
+    pub fn run(&mut self) -> Result<(), ServiceError> {
         loop {
             let (request, event) = self.wait()?;
             if request && let Next::Exit(reason) = self.serve_request()? {
@@ -192,7 +192,7 @@ impl Service {
     }
 
     /// Says last why the VM is over; what the guest printed is complete by then.
-    fn report_exit(self, reason: ExitReason) -> Result<(), ServiceError> {
+    fn report_exit(&self, reason: ExitReason) -> Result<(), ServiceError> {
         if let Some(machine) = &self.machine {
             machine.flush_console();
         }

@@ -2,12 +2,15 @@
 
 use libc::{
     SYS_accept4, SYS_brk, SYS_close, SYS_epoll_ctl, SYS_epoll_wait, SYS_exit, SYS_exit_group, SYS_fallocate,
-    SYS_fdatasync, SYS_fstat, SYS_ftruncate, SYS_futex, SYS_getrandom, SYS_ioctl, SYS_madvise, SYS_mmap,
-    SYS_mremap, SYS_munmap, SYS_poll, SYS_pread64, SYS_preadv, SYS_prlimit64, SYS_pwrite64, SYS_pwritev,
-    SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_restart_syscall, SYS_rt_sigprocmask,
-    SYS_rt_sigreturn, SYS_sendmsg, SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_statx, SYS_tgkill,
+    SYS_fdatasync, SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom, SYS_ioctl, SYS_lseek, SYS_madvise,
+    SYS_mmap, SYS_mremap, SYS_munmap, SYS_poll, SYS_pread64, SYS_preadv, SYS_prlimit64, SYS_pwrite64,
+    SYS_pwritev, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_restart_syscall, SYS_rt_sigprocmask,
+    SYS_rt_sigreturn, SYS_sendmsg, SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_tgkill,
     SYS_timerfd_settime, SYS_write,
 };
+
+#[cfg(debug_assertions)]
+use libc::SYS_fcntl;
 
 /// Threads of the VMM by what they do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +81,8 @@ const RUNTIME: &[Rule] = &[
     call(SYS_write, "eventfds, and a line on stderr when a device fails"),
     call(SYS_exit, "a thread's end"),
     call(SYS_exit_group, "the process' end"),
+    #[cfg(debug_assertions)]
+    with(SYS_fcntl, 1, libc::F_GETFD as u64, "the standard library's check of descriptors in debug builds"),
 ];
 
 /// The console log, written by whoever has output for it.
@@ -92,9 +97,9 @@ const CONTROL: &[Rule] = &[
     call(SYS_recvmsg, "requests with descriptors"),
     call(SYS_sendmsg, "replies and events with descriptors"),
     call(SYS_read, "eventfds"),
+    call(SYS_getpid, "kicking a vCPU: the C library names the process"),
     call(SYS_tgkill, "kicking a vCPU"),
-    call(SYS_fstat, "size and kind of a disk"),
-    call(SYS_statx, "size and kind of a disk"),
+    call(SYS_lseek, "size of a disk"),
     call(SYS_prlimit64, "file size limit for a larger disk"),
     with(SYS_ioctl, 1, kvm_ioctl::GET_IRQCHIP, "SaveState"),
     with(SYS_ioctl, 1, kvm_ioctl::GET_PIT2, "SaveState"),

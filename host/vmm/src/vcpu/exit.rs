@@ -56,7 +56,9 @@ impl Machine {
                 ));
             }
             other => {
-                return failed(format!("KVM left the guest for a reason that Theca does not know: {other:?}"));
+                return failed(format!(
+                    "KVM left the guest for a reason that Theca does not know: {other:?}"
+                ));
             }
         }
         Outcome::Continue

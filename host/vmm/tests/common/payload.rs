@@ -39,7 +39,9 @@ impl Payload {
         // mov esi, address; mov ecx, count; mov dx, 0x3f8; next: lodsb; out dx, al; dec ecx; jnz next
         let [a, b, c, d] = address.to_le_bytes();
         let [e, f, g, h] = count.to_le_bytes();
-        self.bytes(&[0xbe, a, b, c, d, 0xb9, e, f, g, h, 0x66, 0xba, 0xf8, 0x03, 0xac, 0xee, 0x49, 0x75, 0xfb])
+        self.bytes(&[
+            0xbe, a, b, c, d, 0xb9, e, f, g, h, 0x66, 0xba, 0xf8, 0x03, 0xac, 0xee, 0x49, 0x75, 0xfb,
+        ])
     }
 
     /// 32-bit: `mov byte [address], value`
