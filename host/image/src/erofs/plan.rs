@@ -94,7 +94,7 @@ impl Plan {
 }
 
 /// The names of a folder as stored: `.` and `..` in their sorted places.
-pub fn names<'a>(directory: &'a Directory, own: InodeId) -> impl Iterator<Item = (&'a [u8], InodeId)> {
+pub fn names(directory: &Directory, own: InodeId) -> impl Iterator<Item = (&[u8], InodeId)> {
     let mut dots = [(&b"."[..], own), (&b".."[..], directory.parent())].into_iter().peekable();
     let mut entries = directory.entries().peekable();
     std::iter::from_fn(move || match (dots.peek(), entries.peek()) {

@@ -29,7 +29,11 @@ pub(super) fn write(
     advance: Advance,
 ) -> Result<(), WriteError> {
     let plan = Plan::new(tree)?;
-    let total = plan.placed.iter().map(|placed| placed.size).sum();
+    let file_size = |placed: &Placed| match tree.inode(placed.inode).kind {
+        Kind::File(content) => content.size,
+        _ => 0,
+    };
+    let total = plan.placed.iter().map(file_size).sum();
     let mut writer = Writer { tree, contents, plan: &plan, out: Out::new(image), advance, done: 0, total };
     writer.superblock()?;
     for (number, placed) in (1..).zip(&plan.placed) {

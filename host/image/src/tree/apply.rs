@@ -123,7 +123,11 @@ impl Tree {
         }
         directory.lower_hidden_by = Some(layer);
         let names: Vec<Box<[u8]>> = directory.entries.keys().cloned().collect();
-        names.iter().fold(true, |empty, name| self.hide_lower(folder, name, layer) && empty)
+        let mut empty = true;
+        for name in &names {
+            empty &= self.hide_lower(folder, name, layer);
+        }
+        empty
     }
 
     /// The folder at a path, made where missing.

@@ -1,0 +1,241 @@
+//! Talks to one registry about one repository: logs in, gets manifests, gets blobs to files.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::path::Path;
+use std::sync::Once;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use oci_client::client::{BlobResponse, Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
+use oci_client::errors::OciDistributionError;
+use oci_client::manifest::OciDescriptor;
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Client, RegistryOperation};
+
+use crate::digest::Digest;
+use crate::limits::DOCUMENT_MAX;
+use crate::progress::{Progress, Step};
+use crate::reference::Reference;
+
+use super::credentials::{self, Credentials};
+use super::{PullOptions, RegistryError};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of silence, not of the whole download.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Downloads of one blob that break off before it is given up.
+const ATTEMPTS: u32 = 4;
+const MANIFEST_TYPES: [&str; 4] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+
+/// A registry that has let us in.
+pub(super) struct Connection {
+    client: Client,
+    auth: RegistryAuth,
+    name: Reference,
+}
+
+impl Connection {
+    pub(super) async fn open(name: &Reference, options: &PullOptions) -> Result<Self, RegistryError> {
+        let verify = options.tls_verify.unwrap_or_else(|| !is_loopback(name.registry()));
+        let auth = match &options.credentials {
+            Some(given) => Some(given.clone()),
+            None => {
+                options.auth_file.as_deref().map_or(Ok(None), |file| credentials::from_file(file, name))?
+            }
+        };
+        let auth = auth.map_or(RegistryAuth::Anonymous, |Credentials { user, password }| {
+            RegistryAuth::Basic(user, password)
+        });
+        let login = |source| RegistryError::Login { registry: name.registry().to_owned(), source };
+        let client = client(ClientProtocol::Https, verify, options)?.map_err(login)?;
+        let image = image(name);
+        let client = match client.auth(&image, &auth, RegistryOperation::Pull).await {
+            Ok(_) => client,
+            Err(OciDistributionError::RequestError(error)) if !verify => {
+                tracing::debug!(%error, registry = name.registry(), "no TLS there, trying plain HTTP");
+                let plain = self::client(ClientProtocol::Http, verify, options)?.map_err(login)?;
+                plain.auth(&image, &auth, RegistryOperation::Pull).await.map_err(login)?;
+                plain
+            }
+            Err(error) => return Err(login(error)),
+        };
+        Ok(Self { client, auth, name: name.clone() })
+    }
+
+    /// The manifest or index of the name, or of a digest in its repository.
+    pub(super) async fn manifest(&self, digest: Option<Digest>) -> Result<(Digest, Vec<u8>), RegistryError> {
+        let name = digest.map_or_else(|| self.name.clone(), |digest| self.name.at(digest));
+        let (json, _) = self
+            .client
+            .pull_manifest_raw(&image(&name), &self.auth, &MANIFEST_TYPES)
+            .await
+            .map_err(|source| RegistryError::Manifest { name: name.familiar(), source })?;
+        let found = Digest::of(&json);
+        let registry = || self.name.registry().to_owned();
+        if json.len() as u64 > DOCUMENT_MAX {
+            let what = format!("manifest {found}");
+            return Err(RegistryError::TooLarge { what, size: json.len() as u64, limit: DOCUMENT_MAX });
+        }
+        match digest {
+            Some(expected) if expected != found => {
+                Err(RegistryError::Mismatch { registry: registry(), what: "a manifest", expected, found })
+            }
+            _ => Ok((found, json.into())),
+        }
+    }
+
+    /// Gets a blob of a known size to a file. What breaks off goes on where it was.
+    pub(super) async fn blob(
+        &self,
+        digest: &Digest,
+        size: u64,
+        path: &Path,
+        progress: &dyn Progress,
+    ) -> Result<(), RegistryError> {
+        let mut file =
+            File::create(path).map_err(|source| RegistryError::Write { path: path.to_owned(), source })?;
+        let mut attempt = 1;
+        loop {
+            match self.blob_rest(digest, size, &mut file, path, progress).await {
+                Err(RegistryError::Blob { source, .. }) if attempt < ATTEMPTS && is_transient(&source) => {
+                    tracing::debug!(%digest, attempt, error = %source, "a download broke off");
+                    tokio::time::sleep(Duration::from_millis(200) * attempt).await;
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn blob_rest(
+        &self,
+        digest: &Digest,
+        size: u64,
+        file: &mut File,
+        path: &Path,
+        progress: &dyn Progress,
+    ) -> Result<(), RegistryError> {
+        let failed = |source| RegistryError::Blob { name: self.name.familiar(), digest: *digest, source };
+        let unwritten = |source| RegistryError::Write { path: path.to_owned(), source };
+        let descriptor = OciDescriptor { digest: digest.to_string(), ..OciDescriptor::default() };
+        let mut done = file.stream_position().map_err(unwritten)?;
+        let image = image(&self.name);
+        let mut stream = if done == 0 {
+            self.client
+                .pull_blob_stream(&image, &descriptor)
+                .await
+                .map_err(|error| failed(io::Error::other(error)))?
+        } else {
+            let rest = self.client.pull_blob_stream_partial(&image, &descriptor, done, None).await;
+            match rest.map_err(|error| failed(io::Error::other(error)))? {
+                BlobResponse::Partial(stream) => stream,
+                BlobResponse::Full(stream) => {
+                    done = 0;
+                    file.rewind().map_err(unwritten)?;
+                    stream
+                }
+            }
+        };
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(failed)?;
+            done += chunk.len() as u64;
+            if done > size {
+                return Err(failed(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("longer than its {size} bytes"),
+                )));
+            }
+            file.write_all(&chunk).map_err(unwritten)?;
+            progress.advanced(Step::Fetch(*digest), done, Some(size));
+            if progress.cancelled() {
+                return Err(RegistryError::Cancelled);
+            }
+        }
+        if done < size {
+            return Err(failed(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("ended after {done} of {size} bytes"),
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Whether another attempt may help: the network, not what was said over it.
+fn is_transient(error: &io::Error) -> bool {
+    let said_no = error.get_ref().and_then(|inner| inner.downcast_ref::<OciDistributionError>());
+    !matches!(said_no, Some(error) if !matches!(error, OciDistributionError::RequestError(_)))
+        && error.kind() != io::ErrorKind::InvalidData
+}
+
+fn client(
+    protocol: ClientProtocol,
+    verify: bool,
+    options: &PullOptions,
+) -> Result<Result<Client, OciDistributionError>, RegistryError> {
+    install_tls();
+    let mut config = ClientConfig {
+        protocol,
+        accept_invalid_certificates: !verify,
+        connect_timeout: Some(CONNECT_TIMEOUT),
+        read_timeout: Some(READ_TIMEOUT),
+        user_agent: concat!("theca/", env!("CARGO_PKG_VERSION")),
+        ..ClientConfig::default()
+    };
+    if let Some(path) = &options.ca_file {
+        let data =
+            std::fs::read(path).map_err(|source| RegistryError::CaFile { path: path.clone(), source })?;
+        config.extra_root_certificates.push(Certificate { encoding: CertificateEncoding::Pem, data });
+    }
+    Ok(Client::try_from(config))
+}
+
+/// Makes ring rustls' provider for the process, unless the program has chosen one.
+fn install_tls() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if rustls::crypto::ring::default_provider().install_default().is_err() {
+            tracing::debug!("the program's own TLS provider is used");
+        }
+    });
+}
+
+fn is_loopback(registry: &str) -> bool {
+    let host = match registry.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => registry,
+    };
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn image(name: &Reference) -> oci_client::Reference {
+    let (registry, repository) = (name.registry().to_owned(), name.repository().to_owned());
+    match (name.digest(), name.tag()) {
+        (Some(digest), _) => oci_client::Reference::with_digest(registry, repository, digest.to_string()),
+        (None, tag) => {
+            oci_client::Reference::with_tag(registry, repository, tag.unwrap_or("latest").to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_this_machine_only() {
+        for here in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.8.8.8", "[::1]:5000"] {
+            assert!(is_loopback(here), "{here}");
+        }
+        for elsewhere in ["docker.io", "localhost.example.org", "10.0.0.1:5000", "[::2]:80"] {
+            assert!(!is_loopback(elsewhere), "{elsewhere}");
+        }
+    }
+}
