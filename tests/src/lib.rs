@@ -1,1 +1,31 @@
-//! placeholder
+//! What end-to-end tests share. A test takes a [`Theca`] of its own and reads like usage:
+//!
+//! ```no_run
+//! use theca_tests::{IMAGE, Theca};
+//!
+//! let theca = Theca::new();
+//! let output = theca.run(&["--rm", IMAGE, "echo", "hello"]);
+//! assert_eq!(output.success(), "hello\n");
+//! ```
+//!
+//! Every `Theca` has state folders of its own, so tests run side by side; when it is dropped it asserts that no process,
+//! mount, socket or file of its containers is left. Tests run as root where sandboxes run (`cargo xtask test`), with
+//! `theca` on the PATH. Everything here panics on failure: it is the test that failed.
+
+pub mod bundle;
+pub mod census;
+pub mod fixtures;
+pub mod invocation;
+mod leaks;
+pub mod pty;
+pub mod registry;
+mod theca;
+pub mod wait;
+
+pub use bundle::Bundle;
+pub use census::Census;
+pub use invocation::{Invocation, Output, Running};
+pub use pty::Pty;
+pub use registry::Registry;
+pub use theca::{IMAGE, Theca};
+pub use wait::{eventually, wait_for};

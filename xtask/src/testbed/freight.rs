@@ -69,6 +69,8 @@ fn inside(path: &Path) -> Result<PathBuf> {
 pub fn pack(job: &Job) -> Result<File> {
     let mut archive = tar::Builder::new(tempfile::tempfile()?);
     archive.follow_symlinks(false);
+    // busybox, which unpacks it, does not know sparse files.
+    archive.sparse(false);
     for copy in &job.with {
         let name = copy.to.strip_prefix("/").unwrap_or(&copy.to);
         let add = if copy.from.is_dir() {

@@ -1,0 +1,63 @@
+//! What is on the whole machine, to be compared before and after. Only for tests that run alone.
+
+use std::path::Path;
+
+/// Counts of what runtimes tend to leave behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Census {
+    /// Processes of Theca, by command line.
+    pub processes: Vec<String>,
+    /// Mount points of this mount namespace.
+    pub mounts: usize,
+    /// Folders in the cgroup file system.
+    pub cgroups: usize,
+    /// Bound unix sockets.
+    pub sockets: usize,
+    /// Entries of /tmp, /dev/shm and /run.
+    pub files: usize,
+}
+
+impl Census {
+    /// Counts now.
+    pub fn take() -> Self {
+        let read =
+            |path: &str| std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        Self {
+            processes: theca_processes(),
+            mounts: read("/proc/self/mountinfo").lines().count(),
+            cgroups: folders_below(Path::new("/sys/fs/cgroup")),
+            // The address is the eighth column; an unbound socket has none.
+            sockets: read("/proc/net/unix")
+                .lines()
+                .skip(1)
+                .filter(|line| line.split_whitespace().count() > 7)
+                .count(),
+            files: ["/tmp", "/dev/shm", "/run"].iter().map(|folder| entries(Path::new(folder))).sum(),
+        }
+    }
+}
+
+fn theca_processes() -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("failed to read /proc").flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let program = line.split(|byte| *byte == 0).next().unwrap_or_default();
+        let program = String::from_utf8_lossy(program);
+        let name = program.rsplit('/').next().unwrap_or_default();
+        if ["theca", "theca-vmm", "containerd-shim-theca-v2"].contains(&name) {
+            found.push(String::from_utf8_lossy(&line).replace('\0', " "));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn entries(folder: &Path) -> usize {
+    std::fs::read_dir(folder).into_iter().flatten().count()
+}
+
+fn folders_below(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.map(|entry| 1 + folders_below(&entry.path())).sum()
+}

@@ -1,0 +1,183 @@
+//! One call of a program: what goes in, what comes out, and never forever.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use std::os::unix::process::ExitStatusExt;
+
+use crate::wait::{PATIENCE, ask_until};
+
+/// A call under construction.
+pub struct Invocation {
+    command: Command,
+    input: Vec<u8>,
+}
+
+impl Invocation {
+    /// A call of `program` with nothing on its stdin.
+    pub fn new(program: impl AsRef<OsStr>, args: &[impl AsRef<OsStr>]) -> Self {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command, input: Vec::new() }
+    }
+
+    /// Gives it this on its stdin, through a pipe that is closed behind.
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self.command.stdin(Stdio::piped());
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Output {
+        self.start().wait()
+    }
+
+    /// Starts it and leaves it running.
+    pub fn start(mut self) -> Running {
+        let shown = format!("{:?}", self.command);
+        let mut child =
+            self.command.spawn().unwrap_or_else(|error| panic!("failed to start {shown}: {error}"));
+        if let Some(mut stdin) = child.stdin.take() {
+            let input = self.input;
+            // A program may well end without reading all of it.
+            std::thread::spawn(move || stdin.write_all(&input));
+        }
+        let stdout = collect(child.stdout.take());
+        let stderr = collect(child.stderr.take());
+        Running { shown, child, stdout: Some(stdout), stderr: Some(stderr) }
+    }
+
+    /// The bare command, with stdin null and outputs piped, for what this type does not offer.
+    pub fn into_command(self) -> Command {
+        self.command
+    }
+}
+
+fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            stream.read_to_end(&mut bytes).expect("failed to read a program's output");
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// A call that is under way. Dropped, it is killed.
+pub struct Running {
+    shown: String,
+    child: Child,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().expect("process ids are positive"))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal)
+            .unwrap_or_else(|error| panic!("failed to send {signal} to {}: {error}", self.shown));
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("failed to wait for a child").is_some()
+    }
+
+    /// Waits for its end, with patience but not forever.
+    pub fn wait(mut self) -> Output {
+        let status = ask_until(PATIENCE, || self.child.try_wait().expect("failed to wait for a child"));
+        if status.is_none() {
+            self.child.kill().expect("failed to kill a child");
+            self.child.wait().expect("failed to wait for a child");
+        }
+        let text = |stream: Option<JoinHandle<String>>| {
+            stream.map(|stream| stream.join().expect("a reader panicked"))
+        };
+        // What is left running in the background may hold the outputs; then the test waits here and says nothing,
+        // which the runner's own limit ends.
+        let stdout = text(self.stdout.take()).unwrap_or_default();
+        let stderr = text(self.stderr.take()).unwrap_or_default();
+        let Some(status) = status else {
+            panic!("{} did not end in {PATIENCE:?}\nstdout: {stdout}\nstderr: {stderr}", self.shown);
+        };
+        Output { shown: std::mem::take(&mut self.shown), code: code(status), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail when it has ended, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The exit code as a shell tells it: 128+N for signal N.
+pub(crate) fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// How a call ended and what it said.
+#[derive(Debug, Clone)]
+pub struct Output {
+    shown: String,
+    /// Exit code, 128+N for signal N.
+    pub code: i32,
+    /// Everything on its stdout.
+    pub stdout: String,
+    /// Everything on its stderr.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Asserts exit code 0 and gives stdout.
+    #[track_caller]
+    pub fn success(&self) -> &str {
+        self.exits(0).stdout.as_str()
+    }
+
+    /// Asserts this exit code.
+    #[track_caller]
+    pub fn exits(&self, code: i32) -> &Self {
+        assert_eq!(self.code, code, "the exit code (left) is not as expected (right)\n{self}");
+        self
+    }
+
+    /// Asserts that stderr contains this.
+    #[track_caller]
+    pub fn says(&self, text: &str) -> &Self {
+        assert!(self.stderr.contains(text), "stderr does not say {text:?}\n{self}");
+        self
+    }
+
+    /// Stdout as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(self.success())
+            .unwrap_or_else(|error| panic!("stdout is no JSON: {error}\n{self}"))
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ended with {}\nstdout: {}\nstderr: {}", self.shown, self.code, self.stdout, self.stderr)
+    }
+}
