@@ -138,6 +138,7 @@ fn zeroed_sectors_read_as_zeroes_and_their_neighbours_stay() {
 #[test]
 fn a_read_only_disk_says_so_and_means_it() {
     let mut guest = guest(8, true);
+    guest.machine.set(0x14, 0);
     assert_eq!(guest.machine.get(0x10) & 1 << VIRTIO_BLK_F_RO, 1 << VIRTIO_BLK_F_RO);
     let data = guest.data;
     guest.machine.write(data, &[7; 512]);

@@ -15,6 +15,8 @@
 
 mod connection;
 mod credit;
+#[cfg(test)]
+mod fake;
 mod handshake;
 mod muxer;
 mod packet;
