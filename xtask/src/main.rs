@@ -10,6 +10,7 @@ mod cache;
 mod clean_cache;
 mod command;
 mod cpio;
+mod demo;
 mod image;
 mod kernel;
 mod probe;
@@ -31,6 +32,8 @@ struct Xtask {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Build everything and run a Debian container in a virtual machine of its own
+    Demo(demo::Args),
     /// Build the programs, the initrd and the guest kernel into an install tree under target/theca
     Build(build::Args),
     /// Build the guest kernel, or check its configuration
@@ -47,6 +50,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Xtask::parse().task {
+        Task::Demo(args) => demo::run(args),
         Task::Build(args) => build::run(args).map(|()| ExitCode::SUCCESS),
         Task::Kernel(args) => kernel::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Test(args) => test::run(args),

@@ -3,6 +3,7 @@
 //! Its binaries are static, so they run in the test host as they were built here. What they need beside Theca (peers,
 //! image tools, a Debian image and a bundle) is in the test host's root, and is installed and made here for this machine.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -84,7 +85,7 @@ pub fn in_testbed(binaries: Vec<PathBuf>, mut with: Vec<Copy>, args: &Args) -> R
     command.extend(args.filter.clone());
     let job =
         Job { command, with, out: Vec::new(), icount: false, memory_mib: MEMORY_MIB, timeout: TIME_LIMIT };
-    let counter = Counter::default();
+    let counter = Counter::new(io::stdout());
     let code = testbed::execute_into(&job, counter.clone())?;
     Ok(counter.tally().ended(code == 0))
 }

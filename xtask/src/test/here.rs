@@ -1,5 +1,6 @@
 //! The suites that need no sandbox: checks of the source, unit tests, and the VMM on raw KVM.
 
+use std::io;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -68,8 +69,8 @@ pub fn count(command: &mut Command) -> Result<Tally> {
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("failed to start {}", program.display()))?;
-    let counter = Counter::default();
+    let counter = Counter::new(io::stdout());
     let mut output = child.stdout.take().context("the runner has no stdout")?;
-    std::io::copy(&mut output, &mut counter.clone()).context("failed to read the runner's output")?;
+    io::copy(&mut output, &mut counter.clone()).context("failed to read the runner's output")?;
     Ok(counter.tally().ended(child.wait()?.success()))
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::ops::AddAssign;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Counts of tests.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -52,26 +52,36 @@ impl fmt::Display for Tally {
     }
 }
 
-/// A writer that passes a runner's output on to stdout and counts on the way.
-#[derive(Clone, Default)]
+/// A writer that passes a runner's output on and counts on the way. Clones share the count.
+#[derive(Clone)]
 pub struct Counter(Arc<Mutex<Counting>>);
 
-#[derive(Default)]
 struct Counting {
+    onward: Box<dyn Write + Send>,
     line: Vec<u8>,
     tally: Tally,
 }
 
 impl Counter {
+    /// Passes on to `onward`.
+    pub fn new(onward: impl Write + Send + 'static) -> Self {
+        let (line, tally) = (Vec::new(), Tally::default());
+        Self(Arc::new(Mutex::new(Counting { onward: Box::new(onward), line, tally })))
+    }
+
     /// What was counted so far.
     pub fn tally(&self) -> Tally {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).tally
+        self.counting().tally
+    }
+
+    fn counting(&self) -> MutexGuard<'_, Counting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Write for Counter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut counting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counting = self.counting();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             counting.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
@@ -81,12 +91,12 @@ impl Write for Counter {
                 }
             }
         }
-        io::stdout().write_all(bytes)?;
+        counting.onward.write_all(bytes)?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush()
+        self.counting().onward.flush()
     }
 }
 
@@ -96,7 +106,7 @@ mod tests {
 
     #[test]
     fn closing_lines_are_summed_however_they_arrive() {
-        let mut counter = Counter::default();
+        let mut counter = Counter::new(io::sink());
         for piece in [
             "running 2 tests\ntest result: ok. 2 pas",
             "sed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.03s\n",
