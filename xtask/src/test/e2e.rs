@@ -39,7 +39,7 @@ const MEMORY_MIB: u32 = 6144;
 /// Builds everything and runs the tests.
 pub fn run(args: &Args) -> Result<Tally> {
     let programs = build::build(&args.profile)?;
-    let tests = test_binaries("theca-tests")?;
+    let tests = test_binaries("theca-tests", &["*"])?;
     match Place::find() {
         Place::Here if !args.in_testbed => on_this_machine(&tests, &programs, args),
         _ => {
@@ -49,18 +49,11 @@ pub fn run(args: &Args) -> Result<Tally> {
     }
 }
 
-/// Builds a package's integration tests and gives their binaries.
-pub fn test_binaries(package: &str) -> Result<Vec<PathBuf>> {
+/// Builds integration tests of a package, each a name or pattern, and gives their binaries.
+pub fn test_binaries(package: &str, tests: &[impl AsRef<str>]) -> Result<Vec<PathBuf>> {
     let mut cargo = command::cargo("test");
-    cargo.args([
-        "--package",
-        package,
-        "--test",
-        "*",
-        "--no-run",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
+    cargo.args(["--package", package, "--no-run", "--message-format", "json-render-diagnostics"]);
+    cargo.args(tests.iter().flat_map(|test| ["--test", test.as_ref()]));
     let output =
         cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("failed to start cargo")?;
     if !output.status.success() {

@@ -5,9 +5,16 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use serde_json::Value;
+
 use super::tally::{Counter, Tally};
 use super::{Args, e2e};
 use crate::{command, probe};
+
+const VMM: &str = "theca-vmm";
+const END_TO_END: &str = "theca-tests";
+const FUZZ: &str = "fuzz";
+const FUZZ_SECONDS: &str = "5";
 
 /// rustfmt changes nothing.
 pub fn fmt() -> Result<Tally> {
@@ -34,23 +41,54 @@ pub fn deny() -> Result<Tally> {
 
 /// Unit and property tests of every crate, and of xtask itself.
 pub fn unit(args: &Args) -> Result<Tally> {
-    let mut others = command::cargo("test");
-    others.args(["--workspace", "--exclude", "theca-tests", "--exclude", "theca-vmm", "--no-fail-fast"]);
-    let mut tally = count(others.args(&args.filter))?;
-    let mut vmm = command::cargo("test");
-    tally +=
-        count(vmm.args(["--package", "theca-vmm", "--lib", "--bins", "--no-fail-fast"]).args(&args.filter))?;
-    Ok(tally)
+    let others = integration_tests(|package| ![VMM, END_TO_END].contains(&package))?;
+    let mut tests = test(args, ["--workspace", "--exclude", END_TO_END, "--lib", "--bins"]);
+    count(only(&mut tests, &others))
 }
 
 /// The VMM's tests on raw KVM: here if there is a /dev/kvm at all, else in the test host.
 pub fn vmm(args: &Args) -> Result<Tally> {
-    if !probe::kvm_opens() {
-        println!("this machine has no /dev/kvm that opens: the raw KVM tests run in the test host");
-        return e2e::in_testbed(e2e::test_binaries("theca-vmm")?, Vec::new(), args);
+    let tests = integration_tests(|package| package == VMM)?;
+    if probe::kvm_opens() {
+        return count(only(&mut test(args, ["--package", VMM]), &tests));
     }
-    let mut tests = command::cargo("test");
-    count(tests.args(["--package", "theca-vmm", "--test", "*", "--no-fail-fast"]).args(&args.filter))
+    println!("/dev/kvm does not open on this machine: the raw KVM tests run in the test host");
+    e2e::in_testbed(e2e::test_binaries(VMM, &tests)?, Vec::new(), args)
+}
+
+/// Fuzz targets, which are tests named `fuzz`: a few seconds each, from the same seed every time.
+pub fn fuzz(args: &Args) -> Result<Tally> {
+    let mut targets = test(args, ["--workspace", "--exclude", END_TO_END, "--test", FUZZ]);
+    let seconds = std::env::var("THECA_FUZZ_SECONDS").unwrap_or_else(|_| FUZZ_SECONDS.into());
+    count(targets.env("THECA_FUZZ_SECONDS", seconds))
+}
+
+fn test<const N: usize>(args: &Args, what: [&str; N]) -> Command {
+    let mut cargo = command::cargo("test");
+    cargo.args(what).arg("--no-fail-fast").args(&args.filter);
+    cargo
+}
+
+fn only<'a>(cargo: &'a mut Command, tests: &[String]) -> &'a mut Command {
+    cargo.args(tests.iter().flat_map(|test| ["--test", test]))
+}
+
+/// The names of the integration tests of packages that `wanted(package)` picks, fuzz targets never among them.
+fn integration_tests(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    let metadata = command::output(command::cargo("metadata").args(["--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata wrote no JSON")?;
+    let mut tests = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        for target in package["targets"].as_array().into_iter().flatten() {
+            let (Some(package), Some(name)) = (package["name"].as_str(), target["name"].as_str()) else {
+                continue;
+            };
+            if target["kind"][0] == "test" && name != FUZZ && wanted(package) {
+                tests.push(name.to_owned());
+            }
+        }
+    }
+    Ok(tests)
 }
 
 /// Runs a check that says what is wrong by itself.

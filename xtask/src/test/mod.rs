@@ -42,6 +42,8 @@ enum Suite {
     Unit,
     /// The VMM on raw /dev/kvm with small payloads, no Linux in them
     Vmm,
+    /// The fuzz targets, for a short while each
+    Fuzz,
     /// Whole sandboxes, through the command line
     E2e,
 }
@@ -60,6 +62,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Suite::Deny => here::deny(),
             Suite::Unit => here::unit(&args),
             Suite::Vmm => here::vmm(&args),
+            Suite::Fuzz => here::fuzz(&args),
             Suite::E2e => e2e::run(&args),
         };
         tally += done.unwrap_or_else(|error| {
