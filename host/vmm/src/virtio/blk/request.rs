@@ -3,9 +3,10 @@
 //! Parsing is pure and complete: a [`Request`] that exists lies within the disk and may be done. Everything else is an
 //! answer, not an end: the status byte says so and the disk goes on.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::atomic::Ordering;
 
+use nix::sys::uio::pwritev;
 use virtio_bindings::virtio_blk as abi;
 
 use super::slot::{Disk, SECTOR, Slot};
@@ -274,14 +275,17 @@ fn write_zeroes(disk: &Disk, range: Range) -> Result<(), RequestError> {
 }
 
 fn overwrite(disk: &Disk, range: Range) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
     const ZEROES: [u8; 16 * 1024] = [0; 16 * 1024];
-    let end = range.offset + range.length;
-    let mut at = range.offset;
-    while at < end {
-        let count = (end - at).min(ZEROES.len() as u64);
-        disk.file().write_all_at(&ZEROES[..count as usize], at)?;
-        at += count;
+    let (mut at, mut left) = (range.offset, range.length);
+    while left > 0 {
+        let count = left.min(ZEROES.len() as u64) as usize;
+        let offset = i64::try_from(at).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let written = pwritev(disk.file(), &[IoSlice::new(&ZEROES[..count])], offset)? as u64;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        at += written;
+        left -= written;
     }
     Ok(())
 }
