@@ -1,0 +1,82 @@
+//! `mounts` of a specification: bind mounts name host paths, which a guest does not have.
+
+use serde_json::{Value, json};
+
+use super::BundleError;
+
+/// Files that engines bind from the host and the guest has of its own.
+const GUEST_PROVIDES: &[&str] = &["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+
+/// Takes out or replaces what the guest provides, refuses every other bind mount.
+pub fn adapt(mounts: &mut Vec<Value>) -> Result<(), BundleError> {
+    let mut refused = None;
+    mounts.retain_mut(|mount| {
+        if !is_bind(mount) {
+            return true;
+        }
+        let destination = text(mount, "destination").to_owned();
+        if destination == "/dev/shm" {
+            *mount = json!({
+                "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+                "options": ["nosuid", "noexec", "nodev", "mode=1777"],
+            });
+            return true;
+        }
+        if !GUEST_PROVIDES.contains(&destination.as_str()) {
+            refused.get_or_insert((text(mount, "source").to_owned(), destination));
+        }
+        false
+    });
+    match refused {
+        None => Ok(()),
+        Some((source, destination)) => Err(BundleError::Unsupported(format!(
+            "the bind mount of {source} at {destination} is not supported: a sandbox has no host folders yet (volumes are \
+             the next capability)"
+        ))),
+    }
+}
+
+fn is_bind(mount: &Value) -> bool {
+    let options = mount.get("options").and_then(Value::as_array);
+    text(mount, "type") == "bind"
+        || options.is_some_and(|options| {
+            options.iter().any(|option| matches!(option.as_str(), Some("bind" | "rbind")))
+        })
+}
+
+fn text<'a>(mount: &'a Value, field: &str) -> &'a str {
+    mount.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapted(mounts: Value) -> Result<Value, BundleError> {
+        let Value::Array(mut mounts) = mounts else { unreachable!() };
+        adapt(&mut mounts)?;
+        Ok(Value::Array(mounts))
+    }
+
+    #[test]
+    fn a_volume_is_refused_by_name() {
+        for mount in [
+            json!({"destination": "/data", "type": "bind", "source": "/srv/data"}),
+            json!({"destination": "/data", "source": "/srv/data", "options": ["rbind", "ro"]}),
+        ] {
+            let error = adapted(json!([mount])).unwrap_err().to_string();
+            assert!(error.starts_with("the bind mount of /srv/data at /data is not supported"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_the_guest_has_of_its_own_is_not_bound() {
+        let bind = |destination| json!({"destination": destination, "type": "bind", "source": "/host/file"});
+        let proc = json!({"destination": "/proc", "type": "proc", "source": "proc"});
+        let mounts = json!([proc, bind("/etc/hosts"), bind("/etc/resolv.conf"), bind("/dev/shm")]);
+        let mounts = adapted(mounts).unwrap();
+        assert_eq!(mounts[0], proc);
+        assert_eq!(mounts[1]["type"], "tmpfs");
+        assert_eq!(mounts.as_array().unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,183 @@
+//! A sandbox's folder below `/run/theca`: sockets, logs and the record of who runs it.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{Mode, umask};
+
+use crate::id::{Namespace, SandboxId};
+
+/// `sun_path` holds 108 bytes with the final zero, unix(7).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Why a run folder or a socket in it could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RunDirError {
+    /// The folder is there already.
+    #[error("{} exists already", .0.display())]
+    Exists(PathBuf),
+    /// The folder could not be made.
+    #[error("failed to create {}", path.display())]
+    Create {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The path is longer than a socket's name may be.
+    #[error("the socket path {} has more than {MAX_SOCKET_PATH} bytes: use a shorter name, namespace or THECA_STATE", .0.display())]
+    TooLong(PathBuf),
+    /// The socket could not be bound.
+    #[error("failed to listen on {}", path.display())]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder could not be removed.
+    #[error("failed to remove {}", path.display())]
+    Remove {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// `THECA_STATE`, or `/run/theca`.
+pub fn state_root() -> PathBuf {
+    env::var_os("THECA_STATE")
+        .filter(|root| !root.is_empty())
+        .map_or_else(|| "/run/theca".into(), PathBuf::from)
+}
+
+/// The folder `<root>/<namespace>/<sandbox>`. The value is only its name: nothing happens on drop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Names the folder without touching it.
+    pub fn new(root: &Path, namespace: &Namespace, sandbox: &SandboxId) -> Self {
+        Self { path: root.join(namespace.as_str()).join(sandbox.as_str()) }
+    }
+
+    /// Makes the folder, which must not be there yet; only root may enter it.
+    pub fn create(&self) -> Result<(), RunDirError> {
+        let made = |source| RunDirError::Create { path: self.path.clone(), source };
+        if let Some(parent) = self.path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o711).create(parent).map_err(made)?;
+        }
+        match fs::DirBuilder::new().mode(0o700).create(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(RunDirError::Exists(self.path.clone()))
+            }
+            other => other.map_err(made),
+        }
+    }
+
+    /// Listens on the socket at `path` in this folder; only the owner may connect.
+    pub fn listen(&self, path: &Path) -> Result<UnixListener, RunDirError> {
+        if path.as_os_str().len() > MAX_SOCKET_PATH {
+            return Err(RunDirError::TooLong(path.to_owned()));
+        }
+        let before = umask(Mode::from_bits_truncate(0o177));
+        let bound = UnixListener::bind(path);
+        umask(before);
+        bound.map_err(|source| RunDirError::Listen { path: path.to_owned(), source })
+    }
+
+    /// Removes the folder and what is in it, following no symbolic link; then the namespace's folder if it is empty.
+    pub fn remove(&self) -> Result<(), RunDirError> {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(RunDirError::Remove { path: self.path.clone(), source: error });
+            }
+            _ => {}
+        }
+        if let Some(namespace) = self.path.parent() {
+            // Another sandbox may live in it, or may just be making it: not ours to insist.
+            let _ = fs::remove_dir(namespace);
+        }
+        Ok(())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The task API's socket.
+    pub fn keeper_socket(&self) -> PathBuf {
+        self.path.join("keeper.sock")
+    }
+
+    /// The socket behind which the guest's vsock ports are.
+    pub fn vsock_socket(&self) -> PathBuf {
+        self.path.join("vsock.sock")
+    }
+
+    /// What the guest's console printed.
+    pub fn console_log(&self) -> PathBuf {
+        self.path.join("console.log")
+    }
+
+    /// What the keeper and its VMM have to say.
+    pub fn keeper_log(&self) -> PathBuf {
+        self.path.join("keeper.log")
+    }
+
+    /// The record of the processes.
+    pub fn state_file(&self) -> PathBuf {
+        self.path.join("state.json")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn folder(root: &Path, sandbox: &str) -> RunDir {
+        RunDir::new(root, &"tests".parse().unwrap(), &sandbox.parse().unwrap())
+    }
+
+    #[test]
+    fn a_folder_is_made_once_and_removed_with_its_namespace() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = folder(root.path(), "web");
+        folder.create().unwrap();
+        assert!(matches!(folder.create(), Err(RunDirError::Exists(_))));
+        fs::write(folder.state_file(), "{}").unwrap();
+        folder.remove().unwrap();
+        folder.remove().unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_the_owner_reaches_a_socket() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = folder(root.path(), "web");
+        folder.create().unwrap();
+        let _listener = folder.listen(&folder.keeper_socket()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(folder.path()), mode(&folder.keeper_socket())), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_socket_path_too_long_for_the_kernel_says_what_to_do() {
+        let folder = folder(Path::new("/run/theca-with-a-rather-long-name"), &"x".repeat(76));
+        let error = folder.listen(&folder.keeper_socket()).unwrap_err().to_string();
+        assert!(error.ends_with("use a shorter name, namespace or THECA_STATE"), "{error}");
+    }
+}

@@ -1,0 +1,89 @@
+//! The end of a sandbox, and who is told of it.
+
+use std::error::Error;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::{debug, error, info, warn};
+
+use super::{Actor, Event, Over};
+use crate::agent::AgentError;
+use crate::sandbox::state::SandboxState;
+use crate::sys::pidfd::PidFd;
+use crate::sys::{readiness, session};
+
+/// Containers' grace in an orderly shutdown.
+const GRACE: Duration = Duration::from_millis(500);
+/// Bound of a whole orderly shutdown.
+const ORDERLY: Duration = Duration::from_secs(10);
+
+impl Actor {
+    /// An event for the end of the process that the sandbox must not outlive.
+    pub(super) fn watch_parent(&mut self) {
+        let Some(pid) = self.setup.options.parent else { return };
+        let held =
+            PidFd::open(pid).and_then(|held| held.map(|held| readiness::register(held.into())).transpose());
+        self.events.spawn(async move {
+            match held {
+                Ok(Some(process)) => {
+                    // Readable is all a pidfd ever becomes; an error means that it cannot be watched: the same to us.
+                    let _ = process.readable().await;
+                }
+                Ok(None) => {}
+                Err(error) => warn!(pid, %error, "the parent process cannot be watched"),
+            }
+            Event::ParentEnded
+        });
+    }
+
+    /// Once, in a session of its own, with the keeper's environment.
+    pub(super) fn run_exit_command(&mut self) {
+        let words = std::mem::take(&mut self.exit_command);
+        let Some((program, arguments)) = words.split_first() else { return };
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        session::detach(&mut command);
+        match command.spawn() {
+            Ok(_) => debug!(program, "exit command started"),
+            Err(error) => warn!(program, %error, "the exit command did not start"),
+        }
+    }
+
+    /// Ends the VM, the tasks and the folder; what fails is logged, for there is nobody left to tell.
+    pub(super) async fn end(mut self, over: Over) {
+        let orderly = matches!(over, Over::Asked(_)) && !self.setup.options.ephemeral;
+        if let (SandboxState::Running(vm), true) = (&self.state, orderly) {
+            let shutdown = async {
+                vm.agent.shutdown(GRACE).await?;
+                vm.vmm.ended().await;
+                Ok::<_, AgentError>(())
+            };
+            match timeout(ORDERLY, shutdown).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => warn!(%error, "the guest did not shut down and is killed"),
+                Err(_) => warn!("the guest took too long to shut down and is killed"),
+            }
+        }
+        if let Some(vmm) = self.state.vmm() {
+            vmm.stop();
+        }
+        if let Some(supervisor) = self.supervisor.take() {
+            // It is bounded: it kills a VMM that does not end.
+            let _ = supervisor.await;
+        }
+        self.tasks.clear();
+        self.events.shutdown().await;
+        if let Err(error) = self.setup.folder.remove() {
+            error!(error = &error as &dyn Error, "the sandbox's folder stays");
+        }
+        match over {
+            Over::Asked(reply) => {
+                // Whoever asked may be gone.
+                let _ = reply.map(|reply| reply.send(Ok(())));
+            }
+            Over::ParentEnded => self.run_exit_command(),
+            Over::Unused => info!("nobody asked for a task"),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The task that owns a sandbox. Whatever happens to it is a request or an [`Event`]; events are futures in one set, so
+//! that ending the actor ends all of them.
+
+mod creating;
+mod ending;
+mod machine;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
+use tracing::{debug, error, warn};
+
+use super::boot::{BootError, Vm};
+use super::slots::Slots;
+use super::state::{Circumstances, Decision, Ending, SandboxState, Wish};
+use super::{Reply, Request, SandboxInfo, Setup};
+use crate::agent::{Agent, GuestDisk};
+use crate::error::{Error, Result};
+use crate::id::ContainerId;
+use crate::task::TaskHandle;
+use crate::vmm::VmEnd;
+
+/// A keeper that nobody ever asks for a task ends: its starter died on the way.
+const UNUSED: Duration = Duration::from_secs(60);
+/// From a task's end to the exit command, if nobody deletes it.
+const UNCOLLECTED: Duration = Duration::from_secs(1);
+
+/// What every task waits for: nothing yet, the VM, or why there is none.
+pub type Booted = Option<std::result::Result<Vm, Arc<BootError>>>;
+
+enum Event {
+    /// The boot came to an end; with it the agent's own connection, which closes when the agent is gone.
+    Booted(std::result::Result<(Vm, UnixStream), BootError>),
+    VmEnded(Arc<VmEnd>),
+    AgentLost,
+    /// Or was never created.
+    InitEnded(ContainerId),
+    TaskGone(ContainerId, Vec<GuestDisk>),
+    /// Some time has passed since a task ended.
+    Uncollected,
+    ParentEnded,
+    /// Some time has passed since the keeper began.
+    Unused,
+    /// Somebody got an answer from the guest.
+    Answered,
+}
+
+/// The owner of a sandbox.
+pub struct Actor {
+    setup: Setup,
+    inbox: mpsc::Receiver<Request>,
+    state: SandboxState,
+    slots: Slots,
+    tasks: BTreeMap<ContainerId, TaskHandle>,
+    had_task: bool,
+    booted: watch::Sender<Booted>,
+    supervisor: Option<JoinHandle<()>>,
+    events: JoinSet<Event>,
+    exit_command: Vec<String>,
+}
+
+/// Why the actor's loop ended.
+enum Over {
+    Asked(Option<Reply<()>>),
+    ParentEnded,
+    Unused,
+}
+
+impl Actor {
+    pub fn new(mut setup: Setup, inbox: mpsc::Receiver<Request>) -> Self {
+        let exit_command = std::mem::take(&mut setup.options.exit_command);
+        Self {
+            setup,
+            inbox,
+            state: SandboxState::Idle,
+            slots: Slots::default(),
+            tasks: BTreeMap::new(),
+            had_task: false,
+            booted: watch::Sender::new(None),
+            supervisor: None,
+            events: JoinSet::new(),
+            exit_command,
+        }
+    }
+
+    /// Serves until the sandbox is to end, then ends it.
+    pub async fn run(mut self) {
+        self.watch_parent();
+        self.events.spawn(async {
+            sleep(UNUSED).await;
+            Event::Unused
+        });
+        self.boot_if_disks_are_known();
+        self.write_record();
+        let over = loop {
+            let step = tokio::select! {
+                Some(event) = self.events.join_next() => match event {
+                    Ok(event) => self.handle(event),
+                    Err(lost) => {
+                        error!(%lost, "a part of the keeper failed");
+                        None
+                    }
+                },
+                request = self.inbox.recv() => match request {
+                    Some(request) => self.serve(request),
+                    None => Some(Over::Asked(None)),
+                },
+            };
+            if let Some(over) = step {
+                break over;
+            }
+        };
+        self.end(over).await;
+    }
+
+    fn serve(&mut self, request: Request) -> Option<Over> {
+        match request {
+            Request::Create(task, reply) => self.create(*task, reply),
+            Request::Find(id, reply) => {
+                // Whoever asked may be gone.
+                let _ = reply.send(self.tasks.get(&id).cloned().ok_or(Error::UnknownContainer));
+            }
+            Request::Info(reply) => self.info(reply),
+            Request::KernelLog(reply) => self.kernel_log(reply),
+            Request::Shutdown { now, reply } => match self.decide(Wish::Shutdown { now }) {
+                Ok(Decision::End) => return Some(Over::Asked(Some(reply))),
+                Ok(_) => drop(reply.send(Ok(()))),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Request::Terminate => return Some(Over::Asked(None)),
+        }
+        None
+    }
+
+    fn handle(&mut self, event: Event) -> Option<Over> {
+        match event {
+            Event::Booted(Ok((vm, ready))) => self.running(vm, ready),
+            Event::Booted(Err(error)) => self.not_booted(error),
+            Event::VmEnded(end) => self.vm_ended(end),
+            Event::AgentLost => {
+                warn!("the agent is gone");
+                self.stop_vm();
+            }
+            Event::InitEnded(id) => {
+                debug!(container = %id, "init has ended");
+                if self.setup.options.ephemeral {
+                    self.stop_vm();
+                }
+                if !self.exit_command.is_empty() {
+                    self.events.spawn(async {
+                        sleep(UNCOLLECTED).await;
+                        Event::Uncollected
+                    });
+                }
+            }
+            Event::TaskGone(id, disks) => {
+                self.tasks.remove(&id);
+                disks.iter().for_each(|disk| self.slots.release(disk));
+            }
+            Event::Uncollected => {
+                if !self.tasks.is_empty() {
+                    self.run_exit_command();
+                }
+            }
+            Event::ParentEnded => return Some(Over::ParentEnded),
+            Event::Unused => {
+                if !self.had_task {
+                    return Some(Over::Unused);
+                }
+            }
+            Event::Answered => {}
+        }
+        None
+    }
+
+    fn info(&mut self, reply: Reply<SandboxInfo>) {
+        let mut info = SandboxInfo {
+            vmm_pid: self.state.vmm().map_or(0, |vmm| vmm.pid()),
+            vcpus: self.setup.options.vcpus,
+            memory_mib: self.setup.options.memory_mib,
+            guest: None,
+            timeline: self.setup.timeline.points(),
+        };
+        let agent = self.agent();
+        // The guest takes its time; the actor does not wait for it. Whoever asked may be gone when it answers.
+        self.events.spawn(async move {
+            if let Some(agent) = agent {
+                info.guest = agent.info().await.ok();
+            }
+            let _ = reply.send(Ok(info));
+            Event::Answered
+        });
+    }
+
+    fn kernel_log(&mut self, reply: Reply<Vec<u8>>) {
+        let (agent, console) = (self.agent(), self.setup.folder.console_log());
+        self.events.spawn(async move {
+            let from_agent = match agent {
+                Some(agent) => agent.kernel_log().await.ok(),
+                None => None,
+            };
+            let log = from_agent.or_else(|| fs::read(console).ok()).unwrap_or_default();
+            let _ = reply.send(Ok(log));
+            Event::Answered
+        });
+    }
+
+    fn agent(&self) -> Option<Arc<dyn Agent>> {
+        match &self.state {
+            SandboxState::Running(vm) => Some(vm.agent.clone()),
+            _ => None,
+        }
+    }
+
+    fn decide(&self, wish: Wish) -> Result<Decision> {
+        let circumstances = Circumstances {
+            tasks: self.tasks.len(),
+            had_task: self.had_task,
+            ephemeral: self.setup.options.ephemeral,
+        };
+        self.state.phase().accept(wish, circumstances).map_err(|refusal| match &self.state {
+            // Why it is over says more than that it is.
+            SandboxState::Ended(Ending::NotBooted(error)) => Error::Boot(error.clone()),
+            SandboxState::Ended(Ending::Ended(end)) => Error::VmEnded(end.clone()),
+            _ => refusal.into(),
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! A sandbox: one VM and the tasks in it.
+//!
+//! [`Sandbox`] is a handle that sends requests; [`actor`] is the one task that owns the state and answers them. A request
+//! about a single task is only routed here: its own actor does it ([`crate::task`]).
+
+mod actor;
+pub mod boot;
+pub mod options;
+pub mod record;
+pub mod residue;
+pub mod slots;
+pub mod state;
+pub mod timeline;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::agent::{Connector, GuestInfo};
+use crate::error::{Error, Result};
+use crate::id::ContainerId;
+use crate::run_dir::RunDir;
+use crate::task::rootfs::RootfsMount;
+use crate::task::stdio::IoRequest;
+use crate::task::stdio::log::LogOptions;
+use crate::task::{TaskHandle, TaskRequest};
+
+pub use options::SandboxOptions;
+pub use timeline::Timeline;
+
+/// Where an answer goes. An asker that went away is no error.
+pub type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// Requests that may wait for the actor.
+const QUEUE: usize = 64;
+
+/// What a sandbox is begun with.
+pub struct Setup {
+    /// Its folder, which exists and goes with it.
+    pub folder: RunDir,
+    /// The bundle that `start` was called in.
+    pub bundle: PathBuf,
+    /// What it is made of.
+    pub options: SandboxOptions,
+    /// How its agent is reached.
+    pub connector: Arc<dyn Connector>,
+    /// Begun with the keeper.
+    pub timeline: Timeline,
+}
+
+/// A task to create.
+#[derive(Debug)]
+pub struct CreateTask {
+    /// Its container.
+    pub id: ContainerId,
+    /// The folder with `config.json`.
+    pub bundle: PathBuf,
+    /// What its root is made of; empty: the bundle's own root folder.
+    pub rootfs: Vec<RootfsMount>,
+    /// Its init's input and output.
+    pub io: IoRequest,
+    /// Where output is kept beside that.
+    pub log: Option<LogOptions>,
+    /// Bound of the tmpfs upper; 0 is the guest's default.
+    pub tmpfs_bytes: u64,
+}
+
+/// The sandbox as it stands.
+#[derive(Clone, Debug, Default)]
+pub struct SandboxInfo {
+    /// The VMM's process; 0 while there is none.
+    pub vmm_pid: u32,
+    /// Processors.
+    pub vcpus: u32,
+    /// RAM.
+    pub memory_mib: u64,
+    /// What the guest is, if it answers.
+    pub guest: Option<GuestInfo>,
+    /// Points in the start.
+    pub timeline: Vec<(String, Duration)>,
+}
+
+enum Request {
+    Create(Box<CreateTask>, Reply<u32>),
+    Find(ContainerId, Reply<TaskHandle>),
+    Info(Reply<SandboxInfo>),
+    KernelLog(Reply<Vec<u8>>),
+    Shutdown { now: bool, reply: Reply<()> },
+    Terminate,
+}
+
+/// A sandbox's handle; clones name the same one.
+#[derive(Clone)]
+pub struct Sandbox {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Sandbox {
+    /// Begins a sandbox. The join handle ends when the sandbox and its folder are gone; the keeper ends then.
+    pub fn begin(setup: Setup) -> (Self, JoinHandle<()>) {
+        let (requests, inbox) = mpsc::channel(QUEUE);
+        let actor = actor::Actor::new(setup, inbox);
+        (Self { requests }, tokio::spawn(actor.run()))
+    }
+
+    /// Creates a task, booting the VM if it does not run yet, and answers the pid that stands for it on the host.
+    pub async fn create(&self, task: CreateTask) -> Result<u32> {
+        self.ask(|reply| Request::Create(Box::new(task), reply)).await
+    }
+
+    /// The task of container `id`.
+    pub async fn task(&self, id: &ContainerId) -> Result<TaskHandle> {
+        self.ask(|reply| Request::Find(id.clone(), reply)).await
+    }
+
+    /// Asks the task of container `id`.
+    pub async fn ask_task<T>(
+        &self,
+        id: &ContainerId,
+        make: impl FnOnce(Reply<T>) -> TaskRequest,
+    ) -> Result<T> {
+        self.task(id).await?.ask(make).await
+    }
+
+    /// The sandbox as it stands.
+    pub async fn info(&self) -> Result<SandboxInfo> {
+        self.ask(Request::Info).await
+    }
+
+    /// The guest's kernel log: from the agent while it answers, else what the console kept.
+    pub async fn kernel_log(&self) -> Result<Vec<u8>> {
+        self.ask(Request::KernelLog).await
+    }
+
+    /// Ends the sandbox: without tasks, or with them too if `now`. Answers when VM and folder are gone. With tasks and not
+    /// `now`, nothing happens.
+    pub async fn shutdown(&self, now: bool) -> Result<()> {
+        self.ask(|reply| Request::Shutdown { now, reply }).await
+    }
+
+    /// Ends the sandbox whatever runs in it, without waiting for it: the keeper was told to by a signal.
+    pub async fn terminate(&self) {
+        let _ = self.requests.send(Request::Terminate).await;
+    }
+
+    async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(make(reply)).await.map_err(|_| Error::Gone)?;
+        answer.await.map_err(|_| Error::Gone)?
+    }
+}

@@ -1,0 +1,341 @@
+//! The task that owns a container. Every request is checked against the state, done, and answered, in order; ends of
+//! processes come in between.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::create::{Creation, explain};
+use super::process::{self, Live, Process, ProcessState, Stage};
+use super::state::{self, Phase, TaskRefusal, Verb};
+use super::stdio::Opened;
+use super::{AddProcess, AttachPaths, Exit, ProcessReport, TaskRequest, Which};
+use crate::agent::{AgentError, CgroupFiles, Target};
+use crate::bundle;
+use crate::error::{Error, Result};
+use crate::id::{ContainerId, ExecId};
+use crate::sandbox::Reply;
+use crate::sandbox::boot::Vm;
+use crate::sandbox::timeline::Timeline;
+
+/// How long the init of a task that is deleted before its start may take to die.
+const DEATH: Duration = Duration::from_secs(10);
+const SIGKILL: u32 = 9;
+
+struct Task {
+    id: ContainerId,
+    bundle: PathBuf,
+    vm: Vm,
+    init: Process,
+    execs: BTreeMap<ExecId, Process>,
+    ends: JoinSet<(Which, Exit)>,
+    /// Execs that the guest is told to forget; nobody waits for that.
+    forgetting: JoinSet<()>,
+    keep_guest_state: bool,
+    timeline: Timeline,
+}
+
+/// Creates the container, answers `reply`, and serves `inbox` until Delete.
+pub async fn run(
+    mut creation: Creation,
+    reply: Reply<u32>,
+    mut inbox: mpsc::Receiver<TaskRequest>,
+    init_exit: watch::Sender<Option<Exit>>,
+) {
+    let mut task = match creation.run().await {
+        Ok((vm, mut init)) => {
+            init.publish_through(init_exit);
+            let _ = reply.send(Ok(vm.vmm.pid()));
+            info!(container = %creation.id, "task created");
+            Task::new(creation, vm, init)
+        }
+        Err(error) => {
+            // Requests that waited for a task that never came to be.
+            inbox.close();
+            let _ = reply.send(Err(error));
+            return;
+        }
+    };
+    loop {
+        tokio::select! {
+            biased;
+            Some(Ok((which, exit))) = task.ends.join_next() => task.stopped(&which, exit),
+            request = inbox.recv() => match request {
+                None => return,
+                Some(TaskRequest::Delete(None, reply)) => match task.delete().await {
+                    Ok(answer) => {
+                        inbox.close();
+                        let _ = reply.send(Ok(answer));
+                        info!(container = %task.id, "task deleted");
+                        return;
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                Some(request) => task.serve(request).await,
+            },
+        }
+    }
+}
+
+impl Task {
+    fn new(creation: Creation, vm: Vm, mut init: Process) -> Self {
+        let (id, mut ends) = (creation.id, JoinSet::new());
+        watch_end(&mut ends, &vm, &id, None, &mut init);
+        let (bundle, execs) = (creation.bundle, BTreeMap::new());
+        let (keep_guest_state, timeline) = (creation.keep_guest_state, creation.timeline);
+        let forgetting = JoinSet::new();
+        Self { id, bundle, vm, init, execs, ends, forgetting, keep_guest_state, timeline }
+    }
+
+    /// Does one request. An asker that went away is no error, so answers that find nobody are dropped.
+    async fn serve(&mut self, request: TaskRequest) {
+        match request {
+            TaskRequest::Start(which, reply) => drop(reply.send(self.start(which).await)),
+            TaskRequest::Exec(add, reply) => drop(reply.send(self.add(*add))),
+            TaskRequest::State(which, reply) => drop(reply.send(self.report(&which))),
+            TaskRequest::Kill { which, signal, all, reply } => {
+                drop(reply.send(self.kill(&which, signal, all).await));
+            }
+            TaskRequest::Pause(reply) => drop(reply.send(self.pause().await)),
+            TaskRequest::Resume(reply) => drop(reply.send(self.resume().await)),
+            TaskRequest::Resize { which, width, height, reply } => {
+                drop(reply.send(self.resize(&which, width, height).await));
+            }
+            TaskRequest::CloseIo(which, reply) => drop(reply.send(self.close_io(&which))),
+            TaskRequest::Update(resources, reply) => drop(reply.send(self.update(resources).await)),
+            TaskRequest::Stats(reply) => drop(reply.send(self.stats().await)),
+            TaskRequest::Wait(which, reply) => drop(reply.send(self.process(&which).map(Process::watch))),
+            TaskRequest::Delete(Some(exec), reply) => drop(reply.send(self.delete_exec(exec).await)),
+            // The loop's own, since it ends the loop.
+            TaskRequest::Delete(None, _) => {}
+            TaskRequest::Attach(which, paths, reply) => drop(reply.send(self.attach(&which, &paths))),
+            TaskRequest::Pids(reply) => drop(reply.send(Ok(self.pids()))),
+        }
+    }
+
+    async fn start(&mut self, which: Which) -> Result<u32> {
+        self.accept(&which, Verb::Start)?;
+        let Some(exec) = which else {
+            if let Err(error) = self.vm.agent.start(&self.id).await {
+                return Err(explain(&self.vm, error).await);
+            }
+            self.init.enter(Stage::Running);
+            self.timeline.mark("task_started");
+            return Ok(self.vm.vmm.pid());
+        };
+        let process = self.execs.get_mut(&exec).ok_or_else(|| Error::UnknownExec(exec.clone()))?;
+        let ProcessState::Added(spec) = &process.state else { return Err(Error::UnknownExec(exec)) };
+        let (stdio, drain) = Opened::open(&process.io, None)?.connect(&self.vm.vsock);
+        let started = self.vm.agent.exec(&self.id, stdio.ids(), process.io.terminal, spec.clone()).await;
+        let guest_pid = match started {
+            Ok(guest_pid) => guest_pid,
+            Err(error) => return Err(explain(&self.vm, error).await),
+        };
+        process.state = ProcessState::Live(Stage::Running, Live { guest_pid, stdio });
+        process.drain = Some(drain);
+        watch_end(&mut self.ends, &self.vm, &self.id, Some(exec), process);
+        Ok(self.vm.vmm.pid())
+    }
+
+    fn add(&mut self, add: AddProcess) -> Result<()> {
+        self.accept(&None, Verb::Exec)?;
+        let spec = bundle::guest_process(&add.spec, add.io.terminal)?;
+        match self.execs.entry(add.exec) {
+            Entry::Occupied(taken) => Err(Error::ExecExists(taken.key().clone())),
+            Entry::Vacant(free) => {
+                free.insert(Process::added(add.io, spec));
+                Ok(())
+            }
+        }
+    }
+
+    fn report(&self, which: &Which) -> Result<ProcessReport> {
+        let process = self.process(which)?;
+        let phase = process.phase();
+        Ok(ProcessReport {
+            bundle: self.bundle.clone(),
+            pid: if phase == Phase::Added { 0 } else { self.vm.vmm.pid() },
+            phase,
+            io: process.io.clone(),
+            exit: process.exit(),
+        })
+    }
+
+    async fn kill(&self, which: &Which, signal: u32, all: bool) -> Result<()> {
+        self.accept(which, Verb::Kill)?;
+        let target = match (all, self.process(which)?.guest_pid()) {
+            (true, _) => Target::All,
+            (false, Some(pid)) => Target::Process(pid),
+            (false, None) => return Err(TaskRefusal::AlreadyFinished.into()),
+        };
+        self.told(self.vm.agent.kill(&self.id, target, signal).await).await
+    }
+
+    async fn pause(&mut self) -> Result<()> {
+        self.accept(&None, Verb::Pause)?;
+        self.told(self.vm.agent.pause(&self.id).await).await?;
+        self.init.enter(Stage::Paused);
+        Ok(())
+    }
+
+    async fn resume(&mut self) -> Result<()> {
+        self.accept(&None, Verb::Resume)?;
+        self.told(self.vm.agent.resume(&self.id).await).await?;
+        self.init.enter(Stage::Running);
+        Ok(())
+    }
+
+    async fn resize(&self, which: &Which, width: u32, height: u32) -> Result<()> {
+        self.accept(which, Verb::Resize)?;
+        let process = self.process(which)?;
+        match process.guest_pid() {
+            Some(pid) if process.io.terminal => {
+                self.told(self.vm.agent.resize(&self.id, pid, width, height).await).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn close_io(&mut self, which: &Which) -> Result<()> {
+        self.accept(which, Verb::CloseIo)?;
+        if let Some(live) = self.process_mut(which)?.live_mut() {
+            live.stdio.close_input();
+        }
+        Ok(())
+    }
+
+    async fn update(&self, resources: Vec<u8>) -> Result<()> {
+        self.accept(&None, Verb::Update)?;
+        self.told(self.vm.agent.update(&self.id, resources).await).await
+    }
+
+    async fn stats(&self) -> Result<CgroupFiles> {
+        match self.vm.agent.stats(&self.id).await {
+            Ok(files) => Ok(files),
+            Err(error) => Err(explain(&self.vm, error).await),
+        }
+    }
+
+    fn attach(&mut self, which: &Which, paths: &AttachPaths) -> Result<bool> {
+        self.accept(which, Verb::Attach)?;
+        let process = self.process_mut(which)?;
+        if let Some(live) = process.live_mut() {
+            live.stdio.attach(paths)?;
+        }
+        Ok(process.io.terminal)
+    }
+
+    /// On the host, one process stands for all of the container: the VMM. Pids of the guest would be taken for pids of
+    /// strangers here, and a guest could choose them.
+    fn pids(&self) -> Vec<u32> {
+        match self.init.phase() {
+            Phase::Stopped => Vec::new(),
+            _ => vec![self.vm.vmm.pid()],
+        }
+    }
+
+    async fn delete_exec(&mut self, exec: ExecId) -> Result<(u32, Exit)> {
+        let which = Some(exec);
+        self.accept(&which, Verb::Delete)?;
+        let Some(exec) = which else { return Err(Error::UnknownContainer) };
+        let process = self.execs.remove(&exec).ok_or(Error::UnknownExec(exec))?;
+        // One that was never started has nothing to tell.
+        let never = Exit { status: 0, at: std::time::SystemTime::UNIX_EPOCH };
+        Ok((self.vm.vmm.pid(), process.exit().unwrap_or(never)))
+    }
+
+    /// Forgets the task, in the guest too. What the guest fails to tidy up is logged: the task is gone all the same.
+    async fn delete(&mut self) -> Result<(u32, Exit)> {
+        self.accept(&None, Verb::Delete)?;
+        if self.init.phase() == Phase::Created {
+            self.kill(&None, SIGKILL, true).await?;
+            let dead = async {
+                while self.init.exit().is_none() {
+                    match self.ends.join_next().await {
+                        Some(Ok((which, exit))) => self.stopped(&which, exit),
+                        _ => break,
+                    }
+                }
+            };
+            if timeout(DEATH, dead).await.is_err() {
+                warn!(container = %self.id, "init does not die");
+            }
+        }
+        let exit = self.init.exit().ok_or(TaskRefusal::NotNow { verb: "delete", state: "does not end" })?;
+        if self.keep_guest_state && self.vm.vmm.end().is_none() {
+            let tidied = async {
+                self.vm.agent.delete(&self.id, None).await?;
+                self.vm.agent.release(&self.id).await
+            };
+            if let Err(error) = tidied.await {
+                warn!(container = %self.id, %error, "the guest keeps something of a deleted task");
+            }
+        }
+        Ok((self.vm.vmm.pid(), exit))
+    }
+
+    fn stopped(&mut self, which: &Which, exit: Exit) {
+        info!(container = %self.id, exec = which.as_ref().map(ExecId::as_str), status = exit.status, "process ended");
+        let Ok(process) = self.process_mut(which) else { return };
+        let guest_pid = process.guest_pid();
+        process.stop(exit);
+        if which.is_some() {
+            let (agent, id) = (self.vm.agent.clone(), self.id.clone());
+            self.forgetting.spawn(async move {
+                if let Err(error) = agent.delete(&id, guest_pid).await {
+                    debug!(container = %id, %error, "the guest keeps the status of an exec");
+                }
+            });
+            while self.forgetting.try_join_next().is_some() {}
+        }
+    }
+
+    fn accept(&self, which: &Which, verb: Verb) -> Result<()> {
+        let init = self.init.phase();
+        match which {
+            None => state::accept_init(init, verb)?,
+            Some(_) => state::accept_exec(init, self.process(which)?.phase(), verb)?,
+        }
+        Ok(())
+    }
+
+    fn process(&self, which: &Which) -> Result<&Process> {
+        match which {
+            None => Ok(&self.init),
+            Some(exec) => self.execs.get(exec).ok_or_else(|| Error::UnknownExec(exec.clone())),
+        }
+    }
+
+    fn process_mut(&mut self, which: &Which) -> Result<&mut Process> {
+        match which {
+            None => Ok(&mut self.init),
+            Some(exec) => self.execs.get_mut(exec).ok_or_else(|| Error::UnknownExec(exec.clone())),
+        }
+    }
+
+    async fn told(&self, answer: std::result::Result<(), AgentError>) -> Result<()> {
+        match answer {
+            Ok(()) => Ok(()),
+            Err(error) => Err(explain(&self.vm, error).await),
+        }
+    }
+}
+
+fn watch_end(
+    ends: &mut JoinSet<(Which, Exit)>,
+    vm: &Vm,
+    id: &ContainerId,
+    which: Which,
+    process: &mut Process,
+) {
+    if let Some(guest_pid) = process.guest_pid() {
+        let ended = process::ended(vm.clone(), id.clone(), guest_pid, process.drain.take());
+        ends.spawn(async move { (which, ended.await) });
+    }
+}

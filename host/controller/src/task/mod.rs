@@ -1,0 +1,171 @@
+//! A task: a container in the sandbox's VM, its init and the processes added to it.
+//!
+//! [`begin`] makes an actor that first creates the container and then does what is asked of it, one request after the
+//! other; requests that come early wait. It ends with Delete, or when creating failed.
+
+mod actor;
+pub mod create;
+pub mod process;
+pub mod rootfs;
+pub mod state;
+pub mod stdio;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::agent::CgroupFiles;
+use crate::error::{Error, Result};
+use crate::id::ExecId;
+use crate::sandbox::Reply;
+use create::Creation;
+use state::Phase;
+use stdio::IoRequest;
+
+/// Requests that may wait for a task.
+const QUEUE: usize = 128;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its own status, or 128+N after signal N.
+    pub status: u32,
+    /// When the keeper learnt of it, on the host's clock.
+    pub at: SystemTime,
+}
+
+/// A process to add.
+#[derive(Debug)]
+pub struct AddProcess {
+    /// Its name.
+    pub exec: ExecId,
+    /// Its input and output.
+    pub io: IoRequest,
+    /// An OCI `Process` as JSON.
+    pub spec: Vec<u8>,
+}
+
+/// A process as State tells it.
+#[derive(Clone, Debug)]
+pub struct ProcessReport {
+    /// The task's bundle.
+    pub bundle: PathBuf,
+    /// The pid that stands for it on the host; 0 before it has started.
+    pub pid: u32,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Its input and output, as asked.
+    pub io: IoRequest,
+    /// How it ended.
+    pub exit: Option<Exit>,
+}
+
+/// FIFOs of someone who joins a running process.
+#[derive(Clone, Debug, Default)]
+pub struct AttachPaths {
+    /// Read for input.
+    pub stdin: Option<PathBuf>,
+    /// Given the output from now on.
+    pub stdout: Option<PathBuf>,
+    /// Given the errors from now on.
+    pub stderr: Option<PathBuf>,
+}
+
+/// Who is meant: init, or an added process.
+pub type Which = Option<ExecId>;
+
+/// What is asked of a task.
+pub enum TaskRequest {
+    /// Lets a process run and answers its pid on the host.
+    Start(Which, Reply<u32>),
+    /// Adds a process, to be started.
+    Exec(Box<AddProcess>, Reply<()>),
+    /// How a process stands.
+    State(Which, Reply<ProcessReport>),
+    /// Sends a signal, to every process of the container if `all`.
+    Kill {
+        /// Whom.
+        which: Which,
+        /// Its number.
+        signal: u32,
+        /// Everyone.
+        all: bool,
+        /// Where the answer goes.
+        reply: Reply<()>,
+    },
+    /// Freezes the container.
+    Pause(Reply<()>),
+    /// Thaws it.
+    Resume(Reply<()>),
+    /// Sets a terminal's columns and rows; nothing without a terminal.
+    Resize {
+        /// Whose.
+        which: Which,
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// Where the answer goes.
+        reply: Reply<()>,
+    },
+    /// Ends the input once those who write to it have closed it.
+    CloseIo(Which, Reply<()>),
+    /// Changes limits: an OCI `LinuxResources` as JSON.
+    Update(Vec<u8>, Reply<()>),
+    /// Reads counters.
+    Stats(Reply<CgroupFiles>),
+    /// Where a process's exit will be seen.
+    Wait(Which, Reply<watch::Receiver<Option<Exit>>>),
+    /// Forgets a process that has ended, and answers how, with the pid it had on the host.
+    Delete(Which, Reply<(u32, Exit)>),
+    /// Joins a running process and answers whether it has a terminal.
+    Attach(Which, AttachPaths, Reply<bool>),
+    /// Processes of the container, as pids on the host.
+    Pids(Reply<Vec<u32>>),
+}
+
+/// A task's handle; clones name the same one.
+#[derive(Clone, Debug)]
+pub struct TaskHandle {
+    requests: mpsc::Sender<TaskRequest>,
+    init: watch::Receiver<Option<Exit>>,
+}
+
+impl TaskHandle {
+    /// Asks the task.
+    pub async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> TaskRequest) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        match self.requests.try_send(make(reply)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(Error::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::UnknownContainer),
+        }
+        answer.await.map_err(|_| Error::UnknownContainer)?
+    }
+
+    /// Waits until a process has ended.
+    pub async fn wait(&self, which: Which) -> Result<Exit> {
+        let mut exit = self.ask(|reply| TaskRequest::Wait(which, reply)).await?;
+        let seen = exit.wait_for(Option::is_some).await.map_err(|_| Error::Gone)?;
+        seen.ok_or(Error::Gone)
+    }
+
+    /// Ends when init has, or when the task is gone.
+    pub fn init_exit(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut init = self.init.clone();
+        async move {
+            // An error means that the task is gone: that too is the end.
+            let _ = init.wait_for(Option::is_some).await;
+        }
+    }
+}
+
+/// Makes the handle of a task and the future that is the task. `reply` hears of its creation.
+pub fn begin(creation: Creation, reply: Reply<u32>) -> (TaskHandle, impl Future<Output = ()> + Send + use<>) {
+    let (requests, inbox) = mpsc::channel(QUEUE);
+    let (init, seen) = watch::channel(None);
+    let handle = TaskHandle { requests, init: seen };
+    (handle, actor::run(creation, reply, inbox, init))
+}

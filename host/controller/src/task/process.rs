@@ -1,0 +1,168 @@
+//! One process of a container, from Create or Exec to Delete.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::stdio::{Drain, IoRequest, Stdio};
+use super::{Exit, state::Phase};
+use crate::agent::AgentError;
+use crate::id::ContainerId;
+use crate::sandbox::boot::Vm;
+use crate::vmm::VmEnd;
+
+/// Status of a process whose VM went away under it: as if it had been killed.
+pub const LOST: u32 = 137;
+/// Status of a process of which the agent cannot tell how it ended.
+const UNKNOWN: u32 = 255;
+/// A VM whose agent cannot be reached is on its way down; after this it is helped.
+const DYING: Duration = Duration::from_secs(2);
+
+/// A process and what is kept of it.
+#[derive(Debug)]
+pub struct Process {
+    /// Its input and output, as asked.
+    pub io: IoRequest,
+    /// Where it stands.
+    pub state: ProcessState,
+    /// Seen by whoever waits.
+    exit: watch::Sender<Option<Exit>>,
+    /// Its output, until someone watches for its end.
+    pub drain: Option<Drain>,
+}
+
+/// Where a process stands, with what it has there.
+#[derive(Debug)]
+pub enum ProcessState {
+    /// An exec, described by an OCI `Process`.
+    Added(Vec<u8>),
+    /// It exists in the guest.
+    Live(Stage, Live),
+    /// It has ended.
+    Stopped(Exit),
+}
+
+/// Stages of a process that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Waits for Start.
+    Created,
+    /// Runs.
+    Running,
+    /// Is frozen.
+    Paused,
+}
+
+/// What a process has while it exists.
+#[derive(Debug)]
+pub struct Live {
+    /// Its pid in the guest: an opaque name for the agent, of no meaning on the host.
+    pub guest_pid: u32,
+    /// Its streams.
+    pub stdio: Stdio,
+}
+
+impl Process {
+    /// An exec that was described.
+    pub fn added(io: IoRequest, spec: Vec<u8>) -> Self {
+        Self { io, state: ProcessState::Added(spec), exit: watch::Sender::new(None), drain: None }
+    }
+
+    /// A process that exists.
+    pub fn live(io: IoRequest, stage: Stage, live: Live, drain: Drain) -> Self {
+        let exit = watch::Sender::new(None);
+        Self { io, state: ProcessState::Live(stage, live), exit, drain: Some(drain) }
+    }
+
+    /// Lets others see its end through `exit`.
+    pub fn publish_through(&mut self, exit: watch::Sender<Option<Exit>>) {
+        self.exit = exit;
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        match &self.state {
+            ProcessState::Added(_) => Phase::Added,
+            ProcessState::Live(Stage::Created, _) => Phase::Created,
+            ProcessState::Live(Stage::Running, _) => Phase::Running,
+            ProcessState::Live(Stage::Paused, _) => Phase::Paused,
+            ProcessState::Stopped(_) => Phase::Stopped,
+        }
+    }
+
+    /// What it has while it exists.
+    pub fn live_mut(&mut self) -> Option<&mut Live> {
+        match &mut self.state {
+            ProcessState::Live(_, live) => Some(live),
+            _ => None,
+        }
+    }
+
+    /// Its pid in the guest while it exists.
+    pub fn guest_pid(&self) -> Option<u32> {
+        match &self.state {
+            ProcessState::Live(_, live) => Some(live.guest_pid),
+            _ => None,
+        }
+    }
+
+    /// Moves a process that exists to `stage`.
+    pub fn enter(&mut self, next: Stage) {
+        if let ProcessState::Live(stage, _) = &mut self.state {
+            *stage = next;
+        }
+    }
+
+    /// It has ended: its streams close and whoever waits hears of it.
+    pub fn stop(&mut self, exit: Exit) {
+        self.state = ProcessState::Stopped(exit);
+        self.exit.send_replace(Some(exit));
+    }
+
+    /// How it ended.
+    pub fn exit(&self) -> Option<Exit> {
+        match &self.state {
+            ProcessState::Stopped(exit) => Some(*exit),
+            _ => None,
+        }
+    }
+
+    /// Where its end will be seen.
+    pub fn watch(&self) -> watch::Receiver<Option<Exit>> {
+        self.exit.subscribe()
+    }
+}
+
+/// Waits for the end of a process and of its output. Never fails: a process whose VM is gone has ended too.
+pub async fn ended(vm: Vm, container: ContainerId, guest_pid: u32, drain: Option<Drain>) -> Exit {
+    let status = match vm.agent.wait(&container, guest_pid).await {
+        Ok(status) => status.min(255),
+        Err(AgentError::Refused { code, message }) => {
+            warn!(%container, guest_pid, ?code, message, "the agent does not tell how a process ended");
+            UNKNOWN
+        }
+        Err(_) => {
+            vm_over(&vm).await;
+            LOST
+        }
+    };
+    let at = SystemTime::now();
+    if let Some(drain) = drain {
+        drain.finish().await;
+    }
+    Exit { status, at }
+}
+
+/// Waits for the end of a VM whose agent cannot be reached, and brings it about if it does not come.
+pub async fn vm_over(vm: &Vm) -> Arc<VmEnd> {
+    match timeout(DYING, vm.vmm.ended()).await {
+        Ok(end) => end,
+        Err(_) => {
+            vm.vmm.stop();
+            vm.vmm.ended().await
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Output: what a process writes, to its own FIFO or file, to the log and to those who attached.
+
+use std::fs::{File, OpenOptions};
+use std::future::Future;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::log::{SharedLog, StreamName};
+use super::{CHUNK, StdioError, Stream, Target, fifo};
+
+/// After the process's end: silence from the guest that is taken for the end of the output. Something it left behind may
+/// hold the output open for ever.
+const LINGER: Duration = Duration::from_secs(2);
+/// After the process's end: how long its own FIFO may take no byte. Before it, the process waits as long as it takes.
+const STALLED: Duration = Duration::from_secs(30);
+/// How long an attacher's FIFO may take no byte.
+const ATTACHED_STALLED: Duration = Duration::from_secs(10);
+/// Attachers that may join at once.
+const JOINING: usize = 8;
+
+/// Where a process's own output goes.
+pub enum Sink {
+    /// Nowhere; the log or attachers may have it.
+    None,
+    /// To a FIFO.
+    Fifo(pipe::Sender),
+    /// To the end of a file.
+    File(File),
+}
+
+impl Sink {
+    /// Opens `target`.
+    pub fn open(target: Option<&Target>) -> Result<Self, StdioError> {
+        match target {
+            None => Ok(Self::None),
+            Some(Target::Fifo(path)) => fifo::open_output(path).map(Self::Fifo),
+            Some(Target::File(path)) => {
+                let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+                file.map(Self::File).map_err(|source| StdioError::File { path: path.clone(), source })
+            }
+        }
+    }
+}
+
+/// An output's handle.
+#[derive(Debug)]
+pub struct Output {
+    name: StreamName,
+    joining: mpsc::Sender<pipe::Sender>,
+}
+
+impl Output {
+    /// The handle, and the pump to run.
+    pub fn new(
+        name: StreamName,
+        stream: Stream,
+        sink: Sink,
+        log: Option<SharedLog>,
+        ended: watch::Receiver<bool>,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let (joining, joined) = mpsc::channel(JOINING);
+        let pump = Pump { name, sink, log, attached: Vec::new(), joined, ended };
+        (Self { name, joining }, pump.run(stream))
+    }
+
+    /// Which output it is.
+    pub fn name(&self) -> StreamName {
+        self.name
+    }
+
+    /// Another reader, from now on. An output that has ended closes it at once.
+    pub fn attach(&self, fifo: pipe::Sender) {
+        if self.joining.try_send(fifo).is_err() {
+            debug!("an attacher came too late or with too many others");
+        }
+    }
+}
+
+struct Pump {
+    name: StreamName,
+    sink: Sink,
+    log: Option<SharedLog>,
+    attached: Vec<pipe::Sender>,
+    joined: mpsc::Receiver<pipe::Sender>,
+    ended: watch::Receiver<bool>,
+}
+
+impl Pump {
+    async fn run(mut self, stream: Stream) {
+        let Some(mut guest) = stream.open_or_warn().await else { return };
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let read = tokio::select! {
+                biased;
+                read = guest.read(&mut buffer) => match read {
+                    Ok(read @ 1..) => read,
+                    _ => break,
+                },
+                Some(fifo) = self.joined.recv() => {
+                    self.attached.push(fifo);
+                    continue;
+                }
+                () = after_end(&mut self.ended, LINGER) => {
+                    debug!(stream = stream.id, "the output of an ended process is still open and is cut off");
+                    break;
+                }
+            };
+            self.hand_out(&buffer[..read]).await;
+        }
+        if let Some(log) = &self.log {
+            log.finish(self.name);
+        }
+    }
+
+    async fn hand_out(&mut self, chunk: &[u8]) {
+        if let Some(log) = &self.log {
+            log.append(self.name, chunk);
+        }
+        let written = match &mut self.sink {
+            Sink::None => Ok(()),
+            Sink::File(file) => file.write_all(chunk),
+            Sink::Fifo(fifo) => write_fifo(fifo, chunk, &mut self.ended).await,
+        };
+        if let Err(error) = written {
+            warn!(%error, "the output's reader is lost, with what was for it");
+            self.sink = Sink::None;
+        }
+        let mut kept = Vec::with_capacity(self.attached.len());
+        for mut fifo in self.attached.drain(..) {
+            if let Ok(Ok(())) = timeout(ATTACHED_STALLED, fifo.write_all(chunk)).await {
+                kept.push(fifo);
+            }
+        }
+        self.attached = kept;
+    }
+}
+
+/// Writes all of `chunk`, waiting for the reader: without bound while the process lives.
+async fn write_fifo(
+    fifo: &mut pipe::Sender,
+    mut chunk: &[u8],
+    ended: &mut watch::Receiver<bool>,
+) -> io::Result<()> {
+    while !chunk.is_empty() {
+        tokio::select! {
+            biased;
+            written = fifo.write(chunk) => chunk = &chunk[written?..],
+            () = after_end(ended, STALLED) => return Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Answers `limit` after the process's end, counted from now if it has ended already.
+async fn after_end(ended: &mut watch::Receiver<bool>, limit: Duration) {
+    // When nobody is left to tell, nobody waits for the output either.
+    if ended.wait_for(|ended| *ended).await.is_ok() {
+        sleep(limit).await;
+    }
+}

@@ -1,0 +1,170 @@
+//! Streams of a fake guest, copied to and from real FIFOs.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio::time::timeout;
+
+use super::log::{CriLog, LogOptions};
+use super::*;
+use crate::testing::fifo;
+use crate::testing::guest::FakeGuest;
+
+struct Host {
+    folder: tempfile::TempDir,
+    guest: FakeGuest,
+    vsock: Vsock,
+}
+
+impl Host {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (guest, vsock) = FakeGuest::listen(folder.path());
+        Self { folder, guest, vsock }
+    }
+
+    fn fifo(&self, name: &str) -> PathBuf {
+        fifo(self.folder.path(), name)
+    }
+
+    fn log(&self) -> (SharedLog, PathBuf) {
+        let path = self.folder.path().join("task.log");
+        let log = CriLog::open(LogOptions { path: path.clone(), max_bytes: log::DEFAULT_MAX_BYTES }).unwrap();
+        (SharedLog::new(log), path)
+    }
+
+    /// The guest's end of the stream that stdio calls by `pick`.
+    async fn stream(&mut self, stdio: &Stdio, pick: fn(StreamIds) -> Option<String>) -> UnixStream {
+        self.guest.stream(&pick(stdio.ids()).unwrap()).await
+    }
+}
+
+fn reader(path: &std::path::Path) -> pipe::Receiver {
+    pipe::OpenOptions::new().open_receiver(path).unwrap()
+}
+
+async fn read_all(mut fifo: pipe::Receiver) -> String {
+    let mut text = String::new();
+    fifo.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+#[tokio::test]
+async fn output_is_in_fifo_and_log_when_the_drain_is_finished() {
+    let mut host = Host::new();
+    let path = host.fifo("stdout");
+    let fifo = reader(&path);
+    let (log, log_path) = host.log();
+    let request = IoRequest { stdout: Some(Target::Fifo(path)), ..IoRequest::default() };
+    let (stdio, drain) = Opened::open(&request, Some(log)).unwrap().connect(&host.vsock);
+
+    host.stream(&stdio, |ids| ids.stdout).await.write_all(b"hello\n").await.unwrap();
+    host.stream(&stdio, |ids| ids.stderr).await.write_all(b"oops\n").await.unwrap();
+    drain.finish().await;
+
+    assert_eq!(read_all(fifo).await, "hello\n");
+    let log = std::fs::read_to_string(log_path).unwrap();
+    assert!(log.contains(" stdout F hello\n") && log.contains(" stderr F oops\n"), "{log}");
+}
+
+#[tokio::test]
+async fn output_held_open_by_a_survivor_does_not_hold_up_the_exit() {
+    let mut host = Host::new();
+    let path = host.fifo("stdout");
+    let fifo = reader(&path);
+    let request = IoRequest { stdout: Some(Target::Fifo(path)), ..IoRequest::default() };
+    let (stdio, drain) = Opened::open(&request, None).unwrap().connect(&host.vsock);
+    let mut survivor = host.stream(&stdio, |ids| ids.stdout).await;
+    survivor.write_all(b"last words").await.unwrap();
+
+    let before = Instant::now();
+    drain.finish().await;
+    assert!((Duration::from_secs(2)..Duration::from_secs(10)).contains(&before.elapsed()));
+    assert_eq!(read_all(fifo).await, "last words");
+}
+
+#[tokio::test]
+async fn a_slow_reader_holds_the_process_back_and_loses_nothing() {
+    let mut host = Host::new();
+    let path = host.fifo("stdout");
+    let mut fifo = reader(&path);
+    let request = IoRequest { stdout: Some(Target::Fifo(path)), ..IoRequest::default() };
+    let (stdio, drain) = Opened::open(&request, None).unwrap().connect(&host.vsock);
+    let mut guest = host.stream(&stdio, |ids| ids.stdout).await;
+    let block = vec![b'x'; 1 << 20];
+    let writes = async { while guest.write_all(&block).await.is_ok() {} };
+    assert!(timeout(Duration::from_millis(300), writes).await.is_err(), "written without a reader");
+
+    drop(guest);
+    let reading = tokio::spawn(async move {
+        let mut total = 0;
+        let mut buffer = vec![0; 65536];
+        while let Ok(read @ 1..) = fifo.read(&mut buffer).await {
+            total += read;
+        }
+        total
+    });
+    drain.finish().await;
+    assert!(reading.await.unwrap() >= 65536);
+}
+
+#[tokio::test]
+async fn input_ends_when_it_was_closed_and_its_writers_have_gone() {
+    let mut host = Host::new();
+    let path = host.fifo("stdin");
+    let request = IoRequest { stdin: Some(Target::Fifo(path.clone())), ..IoRequest::default() };
+    let (mut stdio, _drain) = Opened::open(&request, None).unwrap().connect(&host.vsock);
+    let mut guest = host.stream(&stdio, |ids| ids.stdin).await;
+    let mut buffer = [0; 16];
+
+    for words in ["one", "two"] {
+        let mut client = pipe::OpenOptions::new().open_sender(&path).unwrap();
+        client.write_all(words.as_bytes()).await.unwrap();
+        drop(client);
+        let read = guest.read(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..read], words.as_bytes(), "a client that leaves does not end the input");
+    }
+    let mut last = pipe::OpenOptions::new().open_sender(&path).unwrap();
+    stdio.close_input();
+    last.write_all(b"three").await.unwrap();
+    drop(last);
+    let mut rest = String::new();
+    guest.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(rest, "three");
+}
+
+#[tokio::test]
+async fn an_attacher_sees_what_comes_from_then_on_and_can_type() {
+    let mut host = Host::new();
+    let (own_in, path, attached_in) =
+        (host.fifo("stdin"), host.fifo("attached-out"), host.fifo("attached-in"));
+    let request = IoRequest { stdin: Some(Target::Fifo(own_in)), ..IoRequest::default() };
+    let (log, _) = host.log();
+    let (mut stdio, _drain) = Opened::open(&request, Some(log)).unwrap().connect(&host.vsock);
+    let mut output = host.stream(&stdio, |ids| ids.stdout).await;
+    let mut input = host.stream(&stdio, |ids| ids.stdin).await;
+
+    let paths = AttachPaths { stdin: Some(attached_in.clone()), stdout: Some(path.clone()), stderr: None };
+    assert!(stdio.attach(&paths).is_err(), "nobody reads the FIFO");
+    let mut fifo = reader(&path);
+    stdio.attach(&paths).unwrap();
+    // The pump takes attachers and output in any order; the attacher is in once this has come back.
+    let mut client = pipe::OpenOptions::new().open_sender(&attached_in).unwrap();
+    client.write_all(b"typed").await.unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(input.read(&mut buffer).await.unwrap(), 5);
+    output.write_all(b"shown").await.unwrap();
+    assert_eq!(fifo.read(&mut buffer).await.unwrap(), 5);
+    assert_eq!(&buffer[..5], b"shown");
+}
+
+#[test]
+fn kinds_of_output_that_are_not_supported_are_named() {
+    assert_eq!(Target::parse("").unwrap(), None);
+    assert_eq!(Target::parse("/run/fifo").unwrap(), Some(Target::Fifo("/run/fifo".into())));
+    assert_eq!(Target::parse("file:///var/log/x").unwrap(), Some(Target::File("/var/log/x".into())));
+    for text in ["binary:///bin/logger?id=x", "ttrpc+unix:///x?streaming_id=y", "relative", "file://host/x"] {
+        assert!(Target::parse(text).unwrap_err().to_string().contains("is not supported"), "{text}");
+    }
+}

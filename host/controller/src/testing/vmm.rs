@@ -1,0 +1,1 @@
+//! A VMM process without a VM.

@@ -1,0 +1,180 @@
+//! The VMM process behind a handle: what it is given, what it is asked, how it ended.
+//!
+//! [`Vmm::spawn`] starts the program with one end of a control socket. A supervisor task owns the other end: it sends
+//! requests in order, hands out answers, passes on the guest's dials and, when the process has ended, publishes why.
+//! The VMM ends by itself when the socket closes, so a keeper that is killed takes its VM along.
+
+pub mod disk;
+pub mod end;
+pub mod machine;
+mod supervisor;
+mod wire;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use theca_vmm_protocol::{Channel, ChannelError, Disk, FdIndex, Reply, Request};
+use tokio::net::UnixStream;
+use tokio::process::Command;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+pub use disk::{DiskFile, DiskId};
+pub use end::VmEnd;
+pub use machine::Machine;
+
+use crate::sys::inherit;
+
+/// Why the VMM could not be started or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum VmmError {
+    /// The program did not start.
+    #[error("failed to start {}", program.display())]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The control socket failed.
+    #[error("failed to talk to the VMM")]
+    Channel(#[from] ChannelError),
+    /// It said no; its words.
+    #[error("{0}")]
+    Refused(String),
+    /// It ended before it answered.
+    #[error("the VMM ended before it answered")]
+    Ended,
+}
+
+/// A running VMM; clones name the same one.
+#[derive(Clone, Debug)]
+pub struct Vmm {
+    pid: u32,
+    asks: mpsc::UnboundedSender<Ask>,
+    ended: watch::Receiver<Option<Arc<VmEnd>>>,
+}
+
+/// What the supervisor is told.
+enum Ask {
+    /// Send this and answer with the reply.
+    Request(Box<Request>, Vec<OwnedFd>, oneshot::Sender<Result<Reply, VmmError>>),
+    /// End the VM: asked first, then killed.
+    Stop,
+}
+
+/// A VMM that was just started.
+pub struct Spawned {
+    /// Its handle.
+    pub vmm: Vmm,
+    /// The guest's dials to host ports, as they come.
+    pub dials: mpsc::Receiver<(u32, UnixStream)>,
+    /// The supervisor; it ends with the process.
+    pub supervisor: JoinHandle<()>,
+}
+
+impl Vmm {
+    /// Starts `program`. What it prints goes to `log`; `console` is where its guest's output will be found.
+    pub fn spawn(program: &Path, log: Stdio, console: File) -> Result<Spawned, VmmError> {
+        let failed = |source| VmmError::Spawn { program: program.to_owned(), source };
+        let (ours, theirs) = Channel::pair().map_err(failed)?;
+        let theirs = theirs.into_socket();
+        let number = inherit::pass(&theirs).map_err(failed)?;
+        let child = Command::new(program)
+            .args(["--control-fd", &number.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        drop(theirs);
+        let pid = child.id().ok_or(VmmError::Ended)?;
+        let wire = wire::Wire::new(ours).map_err(failed)?;
+        let (asks, inbox) = mpsc::unbounded_channel();
+        let (publish, ended) = watch::channel(None);
+        let (dialled, dials) = mpsc::channel(4);
+        let supervisor = supervisor::Supervisor { wire, child, inbox, publish, dialled, console };
+        let supervisor = tokio::spawn(supervisor.run());
+        Ok(Spawned { vmm: Self { pid, asks, ended }, dials, supervisor })
+    }
+
+    /// The process's id on the host.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Asks for the machine to be built. The request is on its way when this returns; the future is the answer.
+    pub fn configure(
+        &self,
+        machine: machine::Opened,
+    ) -> impl Future<Output = Result<(), VmmError>> + Send + use<> {
+        let answer = self.ask(Request::Configure(Box::new(machine.config)), machine.fds);
+        async move { done(answer.await) }
+    }
+
+    /// Asks for the vCPUs to run, likewise at once: it may follow [`Vmm::configure`] without waiting for its answer.
+    pub fn start(&self) -> impl Future<Output = Result<(), VmmError>> + Send + use<> {
+        let answer = self.ask(Request::Start, Vec::new());
+        async move { done(answer.await) }
+    }
+
+    /// Gives the empty slot `slot` its disk.
+    pub async fn attach(&self, slot: u8, file: &DiskFile, serial: String) -> Result<(), VmmError> {
+        let fd = file.try_clone().map_err(ChannelError::Io)?;
+        let disk = Disk { file: FdIndex(0), read_only: file.read_only(), serial };
+        done(self.ask(Request::AttachDisk { slot, disk }, vec![fd]).await)
+    }
+
+    /// Ends the VM: asks, and kills what does not obey. Returns at once; [`Vmm::ended`] tells when it is over.
+    pub fn stop(&self) {
+        // A supervisor that is gone has published the end already.
+        let _ = self.asks.send(Ask::Stop);
+    }
+
+    /// Waits until the process is gone and says how it ended.
+    pub async fn ended(&self) -> Arc<VmEnd> {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(end)) => end.clone(),
+            _ => Arc::new(VmEnd::unobserved()),
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn end(&self) -> Option<Arc<VmEnd>> {
+        self.ended.borrow().clone()
+    }
+
+    /// Queues the request at once; the future is only the wait for the answer.
+    fn ask(
+        &self,
+        request: Request,
+        fds: Vec<OwnedFd>,
+    ) -> impl Future<Output = Result<Reply, VmmError>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        let queued = self.asks.send(Ask::Request(Box::new(request), fds, reply)).is_ok();
+        async move {
+            match queued {
+                true => answer.await.unwrap_or(Err(VmmError::Ended)),
+                false => Err(VmmError::Ended),
+            }
+        }
+    }
+}
+
+fn done(reply: Result<Reply, VmmError>) -> Result<(), VmmError> {
+    match reply? {
+        Reply::Failed(why) => Err(VmmError::Refused(why)),
+        Reply::Done | Reply::Stats(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "vmm_test.rs"]
+mod tests;
