@@ -1,7 +1,7 @@
 //! Writes a [`Plan`] from front to back, then puts the checksum in the superblock.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use crate::tree::{Kind, Tree};
@@ -12,6 +12,7 @@ use super::plan::{self, Placed, Plan};
 use super::{Advance, Contents, WriteError, xattr};
 
 const COPY_BUFFER: usize = 1 << 20;
+const ZEROS: [u8; 2 * BLOCK as usize] = [0; 2 * BLOCK as usize];
 
 // `st_mode`'s file type bits.
 const S_IFIFO: u16 = 0o010_000;
@@ -45,7 +46,7 @@ pub(super) fn write(
     writer.out.pad_to(u64::from(plan.blocks) * BLOCK)?;
     writer.out.inner.flush().map_err(WriteError::Image)?;
     drop(writer);
-    seal(image).map_err(WriteError::Image)
+    image.set_len(u64::from(plan.blocks) * BLOCK).and_then(|()| seal(image)).map_err(WriteError::Image)
 }
 
 /// The checksum covers the first block from the superblock on, its own field being zero.
@@ -123,7 +124,7 @@ impl Writer<'_> {
                 while at < end {
                     let chunk = &mut buffer[..COPY_BUFFER.min((end - at) as usize)];
                     self.contents.read_at(content, at, chunk).map_err(WriteError::Content)?;
-                    self.out.put(chunk)?;
+                    self.out.put_sparsely(chunk)?;
                     at += chunk.len() as u64;
                     self.report(chunk.len())?;
                 }
@@ -189,9 +190,18 @@ impl<'a> Out<'a> {
         self.inner.write_all(bytes).map_err(WriteError::Image)
     }
 
+    /// Leaves a hole where there are but zeros.
+    fn put_sparsely(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        let zeros = |block: &[u8]| *block == ZEROS[..block.len()];
+        if bytes.len() < COPY_BUFFER || !bytes.chunks(ZEROS.len()).all(zeros) {
+            return self.put(bytes);
+        }
+        self.at += bytes.len() as u64;
+        self.inner.seek(SeekFrom::Start(self.at)).map_err(WriteError::Image).map(drop)
+    }
+
     /// Fills with zeros up to an offset, which is less than two blocks away.
     fn pad_to(&mut self, offset: u64) -> Result<(), WriteError> {
-        const ZEROS: [u8; 2 * BLOCK as usize] = [0; 2 * BLOCK as usize];
         debug_assert!(offset >= self.at && offset - self.at < ZEROS.len() as u64);
         self.put(&ZEROS[..(offset - self.at) as usize])
     }

@@ -38,15 +38,9 @@ impl Extension {
             match key {
                 b"path" => self.path = Some(value.to_vec()),
                 b"linkpath" => self.link = Some(value.to_vec()),
-                b"size" => self.size = Some(decimal(value)?),
-                b"uid" => {
-                    self.uid =
-                        Some(decimal(value)?.try_into().map_err(|_| TarError::Pax("number out of range"))?)
-                }
-                b"gid" => {
-                    self.gid =
-                        Some(decimal(value)?.try_into().map_err(|_| TarError::Pax("number out of range"))?)
-                }
+                b"size" => self.size = Some(signed(value)? as u64),
+                b"uid" => self.uid = Some(signed(value)?),
+                b"gid" => self.gid = Some(signed(value)?),
                 b"mtime" => self.mtime = Some(time(value)?),
                 _ if key.starts_with(SPARSE_PREFIX) => {
                     return Err(TarError::Unsupported("sparse files (PAX)"));
@@ -94,19 +88,23 @@ fn decimal(digits: &[u8]) -> Result<u64, TarError> {
     text.and_then(|text| text.parse().ok()).ok_or(TarError::Pax("malformed number"))
 }
 
+/// A number that also fits the header's fields.
+fn signed(digits: &[u8]) -> Result<i64, TarError> {
+    decimal(digits)?.try_into().map_err(|_| TarError::Pax("number out of range"))
+}
+
 /// Seconds with an optional sign and fraction; digits below nanoseconds are dropped toward the past.
 fn time(value: &[u8]) -> Result<Time, TarError> {
     const BILLION: u32 = 1_000_000_000;
     let (negative, value) = value.strip_prefix(b"-").map_or((false, value), |rest| (true, rest));
     let mut parts = value.splitn(2, |byte| *byte == b'.');
-    let whole = decimal(parts.next().unwrap_or_default())?;
+    let seconds = signed(parts.next().unwrap_or_default())?;
     let fraction = parts.next().unwrap_or_default();
     if !fraction.iter().all(u8::is_ascii_digit) {
         return Err(TarError::Pax("malformed time"));
     }
     let digits = fraction.iter().copied().chain(std::iter::repeat(b'0')).take(9);
     let nanoseconds = digits.fold(0, |value, digit| value * 10 + u32::from(digit - b'0'));
-    let seconds = i64::try_from(whole).map_err(|_| TarError::Pax("time out of range"))?;
     Ok(match (negative, nanoseconds) {
         (false, nanoseconds) => Time { seconds, nanoseconds },
         (true, 0) => Time { seconds: -seconds, nanoseconds: 0 },
