@@ -21,12 +21,14 @@ use crate::testbed::{self, Copy, Job};
 use crate::{apt, command, image, progress};
 
 /// What the tests call by name.
-const TOOLS: [&str; 10] = [
+const TOOLS: [&str; 12] = [
+    "attr",
     "busybox-static",
     "crun",
     "curl",
     "docker-registry",
     "e2fsprogs",
+    "libcap2-bin",
     "openssl",
     "procps",
     "runc",
@@ -102,21 +104,25 @@ fn on_this_machine(binaries: &[PathBuf], programs: &InstallTree, args: &Args) ->
 /// The same files as the test host has in /var/lib/theca-testbed.
 fn fixtures() -> Result<PathBuf> {
     let image = image::debian()?;
-    cache::entry("fixtures", Key::new(1).with(image.as_os_str().as_encoded_bytes()), |folder| {
-        progress::step("unpacking the tests' bundle", || {
-            let rootfs = folder.join("bundle/rootfs");
-            std::fs::create_dir_all(&rootfs)?;
-            command::quietly(
-                command::as_root("tar").arg("-xf").arg(image.join("root.tar")).arg("-C").arg(&rootfs),
-            )?;
-            command::quietly(
-                command::as_root("runc").arg("spec").arg("--bundle").arg(folder.join("bundle")),
-            )?;
-            command::quietly(
-                command::as_root("cp").arg("-a").arg(image.join("layout")).arg(folder.join("debian")),
-            )
-        })
-    })
+    cache::entry(
+        "fixtures",
+        Key::new(1).with(image.file_name().unwrap_or_default().as_encoded_bytes()),
+        |folder| {
+            progress::step("unpacking the tests' bundle", || {
+                let rootfs = folder.join("bundle/rootfs");
+                std::fs::create_dir_all(&rootfs)?;
+                command::quietly(
+                    command::as_root("tar").arg("-xf").arg(image.join("root.tar")).arg("-C").arg(&rootfs),
+                )?;
+                command::quietly(
+                    command::as_root("runc").arg("spec").arg("--bundle").arg(folder.join("bundle")),
+                )?;
+                command::quietly(
+                    command::as_root("cp").arg("-a").arg(image.join("layout")).arg(folder.join("debian")),
+                )
+            })
+        },
+    )
 }
 
 fn name(binary: &Path) -> String {

@@ -14,7 +14,8 @@ use crate::{command, image, progress};
 const ROOT_SUITE: &str = "testing";
 
 /// The peers that Theca is compared with, and what tests need to make and inspect images.
-const ROOT_PACKAGES: [&str; 19] = [
+const ROOT_PACKAGES: [&str; 21] = [
+    "attr",
     "busybox-static",
     "ca-certificates",
     "containerd",
@@ -26,6 +27,7 @@ const ROOT_PACKAGES: [&str; 19] = [
     "iproute2",
     "jq",
     "kmod",
+    "libcap2-bin",
     "openssl",
     "procps",
     "python3-minimal",
@@ -61,7 +63,7 @@ impl Base {
             .with(ROOT_PACKAGES.join(" "))
             .with(KERNEL_SUITE)
             .with(ROOT_SIZE)
-            .with(image.as_os_str().as_encoded_bytes());
+            .with(image.file_name().unwrap_or_default().as_encoded_bytes());
         let folder = cache::entry("testbed", key, |folder| {
             let kernel = unpack_kernel(folder)?;
             make_root(folder, &kernel, &image)?;
