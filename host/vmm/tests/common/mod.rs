@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod driver;
 pub mod payload;
 
 use std::fs::File;
@@ -113,6 +114,7 @@ pub struct Vmm {
     child: Child,
     log: File,
     end: Option<ExitReason>,
+    connects: Vec<(u32, OwnedFd)>,
 }
 
 impl Vmm {
@@ -125,7 +127,7 @@ impl Vmm {
             .args(["--control-fd", &theirs.as_raw_fd().to_string()])
             .spawn()
             .unwrap();
-        Self { channel: Some(ours), child, log, end: None }
+        Self { channel: Some(ours), child, log, end: None, connects: Vec::new() }
     }
 
     /// Process id.
@@ -144,13 +146,18 @@ impl Vmm {
     }
 
     fn receive(&mut self) -> Option<Reply> {
-        match self.channel.as_ref().unwrap().receive::<FromVmm>().expect("the VMM must not vanish").0 {
+        let received = self.channel.as_ref().unwrap().receive::<FromVmm>();
+        let (message, mut fds) = received.expect("the VMM must not vanish");
+        match message {
             FromVmm::Reply(reply) => Some(reply),
             FromVmm::Event(Event::Exited(reason)) => {
                 self.end = Some(reason);
                 None
             }
-            FromVmm::Event(event) => panic!("unexpected {event:?}"),
+            FromVmm::Event(Event::Connect { port }) => {
+                self.connects.push((port, fds.pop().expect("a dial comes with its stream")));
+                None
+            }
         }
     }
 
@@ -162,6 +169,11 @@ impl Vmm {
         let status = self.wait();
         assert!(status.success(), "the VMM must end cleanly, was {status}");
         self.end.take().unwrap()
+    }
+
+    /// Host ports that the guest has dialled so far, each with the keeper's end of its stream.
+    pub fn connects(&self) -> &[(u32, OwnedFd)] {
+        &self.connects
     }
 
     /// Closes the control socket, as a keeper's death does.

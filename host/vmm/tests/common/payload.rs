@@ -17,6 +17,11 @@ impl Payload {
         self
     }
 
+    /// The machine code itself.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     /// `mov dx, port; mov al, value; out dx, al`
     pub fn out(self, port: u16, value: u8) -> Self {
         let [low, high] = port.to_le_bytes();

@@ -207,15 +207,8 @@ pub fn blk(bytes: &[u8]) {
 
     let mut machine = Machine::new(Box::new(Block::new(Slot::with(disk))));
     while !input.0.is_empty() {
-        // A header that makes some sense, at an address that chains like to use.
-        let (kind, sector) =
-            (u32::from(input.u8() % 16), if input.u8() == 0 { input.u64() } else { input.u8().into() });
-        machine.write(1 << 20, &[&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat());
-        let data = Buffer(input.address(), input.length(), kind == 0 || kind == 8);
-        if data.2 || input.u8() & 1 == 0 {
-            let _ = machine.request(0, &[Buffer::read(1 << 20, 16), data, Buffer::write(2 << 20, 1)]);
-        }
-        let mut some = Input(&input.0[..input.0.len().min(64)]);
+        disk_request(&mut machine, &mut input);
+        let mut some = Input(&input.0[..input.0.len().min(32)]);
         input.0 = &input.0[some.0.len()..];
         drive(&mut machine, 1, &mut some);
     }
@@ -227,6 +220,33 @@ pub fn blk(bytes: &[u8]) {
     let mut content = vec![0; (SECTORS * 512) as usize];
     file.read_exact_at(&mut content, 0).unwrap();
     assert!(!read_only || content.iter().all(|byte| *byte == 0), "changed a read-only disk");
+}
+
+/// A request that is nearly right, mostly around the end of the disk.
+fn disk_request(machine: &mut Machine, input: &mut Input<'_>) {
+    const HEADER: u64 = 1 << 20;
+    const DATA: u64 = 2 << 20;
+    const STATUS: u64 = 3 << 20;
+    let near_the_end = |input: &mut Input<'_>| match input.u8() % 8 {
+        0 => input.u64(),
+        1 => input.u8().into(),
+        _ => 60 + u64::from(input.u8() % 8),
+    };
+    let kind = [0, 1, 1, 4, 8, 11, 13, u32::from(input.u8())][usize::from(input.u8() % 8)];
+    machine.write(HEADER, &[&kind.to_le_bytes()[..], &[0; 4], &near_the_end(input).to_le_bytes()].concat());
+    let length = match kind {
+        11 | 13 => {
+            let (sector, count) = (near_the_end(input), u32::from(input.u8() % 8));
+            let range =
+                [&sector.to_le_bytes()[..], &count.to_le_bytes(), &u32::from(input.u8() & 1).to_le_bytes()];
+            machine.write(DATA, &range.concat());
+            16
+        }
+        _ if input.u8() > 0xe0 => input.length(),
+        _ => 512 * u32::from(1 + input.u8() % 4),
+    };
+    let data = Buffer(DATA, length, matches!(kind, 0 | 8));
+    let _ = machine.request(0, &[Buffer::read(HEADER, 16), data, Buffer::write(STATUS, 1)]);
 }
 
 fn length(file: &File) -> u64 {
