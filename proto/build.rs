@@ -12,6 +12,8 @@ const FILES: &[&str] = &[
     "containerd/services/tasks/v1/tasks.proto",
     "containerd/task/v2/task.proto",
     "containerd/task/v3/task.proto",
+    "containerd/types/introspection.proto",
+    "io/containerd/cgroups/v2/metrics.proto",
     "theca/agent/v1/agent.proto",
     "theca/keeper/v1/keeper.proto",
 ];
@@ -21,6 +23,7 @@ const TTRPC_PACKAGES: &[&str] = &["containerd.task.v2", "containerd.task.v3", "t
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=containerd");
+    println!("cargo:rerun-if-changed=io");
     println!("cargo:rerun-if-changed=theca");
     println!("cargo:rerun-if-changed=build");
     let descriptors = protox::compile(FILES, ["."])?;

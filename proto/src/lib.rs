@@ -9,7 +9,7 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
 }
 
-pub use generated::{containerd, theca};
+pub use generated::{containerd, io, theca};
 
 /// Ports of virtio-vsock that keeper and agent agree on.
 pub mod ports {
@@ -23,6 +23,8 @@ pub mod ports {
 
 /// Type URLs of the `Any` values that carry OCI runtime-spec JSON.
 pub mod type_url {
+    /// Counters of a cgroup, in the answer to Stats.
+    pub const CGROUP_METRICS: &str = "io.containerd.cgroups.v2.Metrics";
     /// An OCI `Process`, in Exec.
     pub const OCI_PROCESS: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
     /// An OCI `Spec`.
