@@ -1,0 +1,149 @@
+//! The task API's messages.
+
+use prost_types::Any;
+use theca_controller::Error;
+use theca_controller::id::ContainerId;
+use theca_controller::sandbox::CreateTask;
+use theca_controller::task::rootfs::RootfsMount;
+use theca_controller::task::state::Phase;
+use theca_controller::task::stdio::{IoRequest, Target};
+use theca_controller::task::{AddProcess, AttachPaths, ProcessReport, Which};
+use theca_proto::containerd::task::v3;
+use theca_proto::containerd::v1::types::{ProcessInfo, Status};
+use theca_proto::theca::keeper::v1::AttachRequest;
+
+use super::{options, time};
+
+/// A container's id and which of its processes is meant.
+pub fn process(id: &str, exec_id: &str) -> Result<(ContainerId, Which), Error> {
+    let which = if exec_id.is_empty() { None } else { Some(exec_id.parse()?) };
+    Ok((id.parse()?, which))
+}
+
+/// A task to create.
+pub fn create(request: v3::CreateTaskRequest) -> Result<CreateTask, Error> {
+    if !request.checkpoint.is_empty() || !request.parent_checkpoint.is_empty() {
+        return Err(Error::Unsupported("restoring a container from a checkpoint"));
+    }
+    let (log, tmpfs_bytes) = options::task(request.options.as_ref())?;
+    let mount = |mount: theca_proto::containerd::types::Mount| RootfsMount {
+        kind: mount.r#type,
+        source: mount.source,
+        options: mount.options,
+    };
+    Ok(CreateTask {
+        id: request.id.parse()?,
+        bundle: request.bundle.into(),
+        rootfs: request.rootfs.into_iter().map(mount).collect(),
+        io: io(request.terminal, &request.stdin, &request.stdout, &request.stderr)?,
+        log,
+        tmpfs_bytes,
+    })
+}
+
+/// A process to add, and to which container.
+pub fn exec(request: v3::ExecProcessRequest) -> Result<(ContainerId, AddProcess), Error> {
+    let spec =
+        request.spec.ok_or_else(|| Error::Invalid("the process to add has no specification".into()))?;
+    let add = AddProcess {
+        exec: request.exec_id.parse()?,
+        io: io(request.terminal, &request.stdin, &request.stdout, &request.stderr)?,
+        spec: spec.value,
+    };
+    Ok((request.id.parse()?, add))
+}
+
+/// Limits to set, as JSON.
+pub fn resources(resources: Option<Any>) -> Result<Vec<u8>, Error> {
+    let json = resources.ok_or_else(|| Error::Invalid("the update names no resources".into()))?.value;
+    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&json)
+        .map_err(|error| Error::Invalid(format!("the resources are no JSON object: {error}")))?;
+    Ok(json)
+}
+
+/// How a process stands.
+pub fn state(request: v3::StateRequest, report: ProcessReport) -> v3::StateResponse {
+    let status = match report.phase {
+        Phase::Added | Phase::Created => Status::Created,
+        Phase::Running => Status::Running,
+        Phase::Paused => Status::Paused,
+        Phase::Stopped => Status::Stopped,
+    };
+    v3::StateResponse {
+        id: request.id,
+        bundle: report.bundle.display().to_string(),
+        pid: report.pid,
+        status: status.into(),
+        stdin: target(report.io.stdin.as_ref()),
+        stdout: target(report.io.stdout.as_ref()),
+        stderr: target(report.io.stderr.as_ref()),
+        terminal: report.io.terminal,
+        exit_status: report.exit.map_or(0, |exit| exit.status),
+        exited_at: report.exit.map(|exit| time::wire(exit.at)),
+        exec_id: request.exec_id,
+    }
+}
+
+/// Processes as Pids lists them.
+pub fn processes(pids: Vec<u32>) -> Vec<ProcessInfo> {
+    pids.into_iter().map(|pid| ProcessInfo { pid, info: None }).collect()
+}
+
+/// FIFOs of someone who attaches.
+pub fn attach_paths(request: &AttachRequest) -> Result<AttachPaths, Error> {
+    let fifo = |text: &str| match Target::parse(text)? {
+        None => Ok(None),
+        Some(Target::Fifo(path)) => Ok(Some(path)),
+        Some(Target::File(_)) => Err(Error::Unsupported("attaching a file")),
+    };
+    Ok(AttachPaths {
+        stdin: fifo(&request.stdin)?,
+        stdout: fifo(&request.stdout)?,
+        stderr: fifo(&request.stderr)?,
+    })
+}
+
+fn io(terminal: bool, stdin: &str, stdout: &str, stderr: &str) -> Result<IoRequest, Error> {
+    Ok(IoRequest {
+        terminal,
+        stdin: Target::parse(stdin)?,
+        stdout: Target::parse(stdout)?,
+        stderr: Target::parse(stderr)?,
+    })
+}
+
+fn target(target: Option<&Target>) -> String {
+    match target {
+        None => String::new(),
+        Some(Target::Fifo(path)) => path.display().to_string(),
+        Some(Target::File(path)) => format!("file://{}", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_could_leave_a_folder_stop_here() {
+        assert!(process("../etc", "").is_err());
+        assert!(process("web", "a/b").is_err());
+        let (id, which) = process("web", "shell").unwrap();
+        assert_eq!((id.as_str(), which.unwrap().as_str()), ("web", "shell"));
+    }
+
+    #[test]
+    fn a_checkpoint_is_refused_by_name() {
+        let request =
+            v3::CreateTaskRequest { id: "web".into(), checkpoint: "/ckpt".into(), ..Default::default() };
+        assert!(create(request).unwrap_err().to_string().contains("checkpoint is not supported"));
+    }
+
+    #[test]
+    fn resources_must_be_an_object() {
+        let any = |text: &str| Some(Any { type_url: String::new(), value: text.into() });
+        assert!(resources(any("{\"pids\":{\"limit\":5}}")).is_ok());
+        assert!(resources(any("[]")).is_err());
+        assert!(resources(None).is_err());
+    }
+}

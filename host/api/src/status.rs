@@ -1,0 +1,106 @@
+//! Errors of the domain as status codes of ttrpc, which are gRPC's. The text is the whole story, cause after cause.
+
+use std::error::Error as _;
+
+use theca_controller::Error;
+use theca_controller::agent::{AgentError, Code as AgentCode};
+use theca_controller::bundle::BundleError;
+use theca_controller::task::rootfs::RootfsError;
+use theca_controller::task::state::TaskRefusal;
+use theca_controller::vmm::disk::DiskError;
+use ttrpc::Code;
+
+/// The status of `error`.
+pub fn of(error: Error) -> ttrpc::Error {
+    theca_proto::ttrpc_glue::status(code(&error), story(&error))
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::InvalidId(_) | Error::Invalid(_) | Error::Stdio(_) => Code::INVALID_ARGUMENT,
+        Error::Bundle(BundleError::Unsupported(_)) | Error::Unsupported(_) => Code::UNIMPLEMENTED,
+        Error::Bundle(_) => Code::INVALID_ARGUMENT,
+        Error::Rootfs(RootfsError::UnknownType { .. }) => Code::UNIMPLEMENTED,
+        Error::Rootfs(RootfsError::Disk(DiskError::InUse(_))) => Code::FAILED_PRECONDITION,
+        Error::Rootfs(RootfsError::Scratch { .. } | RootfsError::Image { .. }) => Code::INTERNAL,
+        Error::Rootfs(_) => Code::INVALID_ARGUMENT,
+        Error::UnknownContainer | Error::UnknownExec(_) | Error::Task(TaskRefusal::AlreadyFinished) => {
+            Code::NOT_FOUND
+        }
+        Error::ContainerExists(_) | Error::ExecExists(_) => Code::ALREADY_EXISTS,
+        Error::Sandbox(_) | Error::Task(_) => Code::FAILED_PRECONDITION,
+        Error::Slots(_) | Error::Busy => Code::RESOURCE_EXHAUSTED,
+        Error::Boot(_) | Error::Vmm(_) => Code::INTERNAL,
+        Error::VmEnded(_) | Error::Gone => Code::UNAVAILABLE,
+        Error::Agent(error) => agent_code(error),
+    }
+}
+
+fn agent_code(error: &AgentError) -> Code {
+    match error {
+        AgentError::Refused { code, .. } => match code {
+            AgentCode::NotFound => Code::NOT_FOUND,
+            AgentCode::AlreadyExists => Code::ALREADY_EXISTS,
+            AgentCode::InvalidArgument => Code::INVALID_ARGUMENT,
+            AgentCode::FailedPrecondition => Code::FAILED_PRECONDITION,
+            AgentCode::PermissionDenied => Code::PERMISSION_DENIED,
+            AgentCode::ResourceExhausted => Code::RESOURCE_EXHAUSTED,
+            AgentCode::Unimplemented => Code::UNIMPLEMENTED,
+            AgentCode::Internal => Code::INTERNAL,
+        },
+        AgentError::Unreachable(_) => Code::UNAVAILABLE,
+        AgentError::TimedOut { .. } => Code::DEADLINE_EXCEEDED,
+        AgentError::Malformed(_) => Code::INTERNAL,
+    }
+}
+
+/// `error` and what caused it, in one line.
+fn story(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use theca_controller::sandbox::boot::BootError;
+    use theca_controller::vmm::machine::MachineError;
+
+    use super::*;
+
+    #[test]
+    fn containerds_own_texts_and_codes_are_kept() {
+        let unknown = Error::UnknownContainer;
+        assert_eq!((code(&unknown), story(&unknown).as_str()), (Code::NOT_FOUND, "container not created"));
+        let finished = Error::Task(TaskRefusal::AlreadyFinished);
+        assert_eq!(
+            (code(&finished), story(&finished).as_str()),
+            (Code::NOT_FOUND, "process already finished")
+        );
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_keeps_the_agents_code() {
+        let error =
+            AgentError::Refused { code: AgentCode::NotFound, message: "no such program: /bin/x".into() };
+        let error = Error::Agent(error);
+        assert_eq!((code(&error), story(&error).as_str()), (Code::NOT_FOUND, "no such program: /bin/x"));
+    }
+
+    #[test]
+    fn a_failed_boot_tells_why_to_the_end() {
+        let error = Error::Boot(Arc::new(BootError::Machine(MachineError::NoKvm)));
+        let story = story(&error);
+        assert!(
+            story.starts_with("the sandbox's VM did not start: /dev/kvm does not exist: enable"),
+            "{story}"
+        );
+    }
+}
