@@ -1,0 +1,63 @@
+//! `theca attach`: joins a container that was started without, or left by, a terminal.
+
+use anyhow::Context;
+use theca_proto::theca::keeper::v1::AttachRequest;
+
+use super::running;
+use crate::container::settle::settle_after_end;
+use crate::container::{ContainerId, Roots, Shelf};
+use crate::error::of_container;
+use crate::session::{Ended, Manner, Session};
+use crate::stdio::{DetachKeys, Fifos, Signals};
+
+/// Flags of `attach`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Do not pass input on
+    #[arg(long)]
+    no_stdin: bool,
+    /// Keys that leave the container running
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    detach_keys: DetachKeys,
+    /// Pass signals to this command on to the container
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    sig_proxy: bool,
+    /// The container's name or id
+    container: String,
+}
+
+/// Runs the command.
+pub async fn run(args: Args) -> anyhow::Result<u8> {
+    let shelf = Shelf::new(Roots::from_env());
+    let (record, keeper, _) = running::find(&shelf, &args.container).await?;
+    let settings = &record.settings;
+    let stdin = settings.open_stdin && !args.no_stdin;
+    let mut signals = Signals::catch()?;
+    let prefix = ContainerId::random().context("failed to make up a name for the FIFOs")?.to_string();
+    let mut fifos = Fifos::make(
+        &shelf.folder(&record.id).stdio(),
+        &format!("{}-", &prefix[..16]),
+        stdin,
+        true,
+        !settings.terminal,
+    )?;
+    let exit = Box::pin(keeper.wait(""));
+    let request = AttachRequest {
+        stdin: fifos.path(0),
+        stdout: fifos.path(1),
+        stderr: fifos.path(2),
+        ..AttachRequest::default()
+    };
+    let terminal = keeper.attach(request).await?;
+    fifos.unlink();
+    let manner = Manner::of(terminal, stdin, &args.detach_keys, args.sig_proxy);
+    let session = Session::open(&keeper, "", &mut fifos, manner)?;
+    match session.follow(exit, &mut signals).await? {
+        Ended::Detached => Ok(0),
+        Ended::Exited(status, _) => {
+            drop(keeper);
+            settle_after_end(&shelf, &record.id).await?;
+            Ok(of_container(status))
+        }
+    }
+}

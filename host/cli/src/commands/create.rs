@@ -1,0 +1,29 @@
+//! `theca create`: all of `run` but the start.
+
+use crate::container::settle::sweep;
+use crate::container::{Phase, Roots, Shelf};
+use crate::flags::ContainerFlags;
+use crate::output;
+use crate::plan::Plan;
+
+/// Flags of `create`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    container: ContainerFlags,
+}
+
+/// Runs the command.
+pub async fn run(args: Args) -> anyhow::Result<u8> {
+    let shelf = Shelf::new(Roots::from_env());
+    let plan = Plan::read(args.container, &shelf).await?;
+    let made = plan.make(&shelf, Phase::Starting)?;
+    plan.write_config(&made.held)?;
+    let mut held = made.keep(true);
+    held.enter(Phase::Created)?;
+    held.removed_on_drop(false);
+    output::line(held.record.id.as_str())?;
+    drop(held);
+    sweep(&shelf).await?;
+    Ok(0)
+}

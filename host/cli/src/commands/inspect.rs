@@ -1,0 +1,150 @@
+//! `theca inspect`: all that is known of containers, in docker's shape where it has one.
+
+use anyhow::Context;
+use oci_spec::runtime::{Process, Spec};
+use serde_json::{Value, json};
+
+use super::{ps, running};
+use crate::container::settle::Settled;
+use crate::container::{Phase, Roots, Shelf, Source};
+use crate::error::FAILED;
+use crate::keeper::Keeper;
+use crate::output::{self, Template, time};
+
+/// Flags of `inspect`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// json, or a template such as '{{.State.Status}}'
+    #[arg(short, long, default_value = "json")]
+    format: String,
+    /// The containers' names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Runs the command.
+pub async fn run(args: Args) -> anyhow::Result<u8> {
+    let shelf = Shelf::new(Roots::from_env());
+    let (mut all, mut code) = (Vec::new(), 0);
+    for name in &args.containers {
+        let described = match running::look_up(&shelf, name).await {
+            Ok(settled) => describe(&shelf, &settled).await,
+            Err(error) => Err(error),
+        };
+        match described {
+            Ok(value) => all.push(value),
+            Err(error) => {
+                output::warn(&format!("{error:#}"));
+                code = FAILED;
+            }
+        }
+    }
+    if args.format == "json" {
+        output::line(&serde_json::to_string_pretty(&all)?)?;
+        return Ok(code);
+    }
+    let template = Template::parse(&args.format)?;
+    for value in &all {
+        output::line(&template.render(value)?)?;
+    }
+    Ok(code)
+}
+
+async fn describe(shelf: &Shelf, settled: &Settled) -> anyhow::Result<Value> {
+    let record = &settled.record;
+    let folder = shelf.folder(&record.id);
+    let spec = std::fs::read(folder.bundle().join("config.json")).ok();
+    let spec: Spec = spec
+        .map(|text| serde_json::from_slice(&text).context("the container's config.json is damaged"))
+        .transpose()?
+        .unwrap_or_default();
+    let process = spec.process().clone().unwrap_or_default();
+    let pid = match &settled.live {
+        Some((keeper, _)) => keeper.state().await?.pid,
+        None => 0,
+    };
+    let sandbox = match &settled.live {
+        Some((keeper, _)) => sandbox(keeper).await?,
+        None => Value::Null,
+    };
+    let settings = &record.settings;
+    Ok(json!({
+        "Id": record.id.as_str(),
+        "Name": record.name.as_str(),
+        "Created": time::rfc3339(record.created_ms),
+        "Path": record.command.first(),
+        "Args": record.command.get(1..),
+        "State": state(settled, pid),
+        "Image": match &record.source {
+            Source::Image { id, .. } => id.clone(),
+            other => other.shown(),
+        },
+        "ImageName": record.source.shown(),
+        "Config": config(settled, &spec, &process),
+        "HostConfig": {
+            "AutoRemove": settings.auto_remove,
+            "NetworkMode": "none",
+            "ReadonlyRootfs": spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
+            "Memory": settings.memory_mib << 20,
+            "NanoCpus": u64::from(settings.vcpus) * 1_000_000_000,
+            "LogConfig": {"Type": "cri", "Path": folder.log()},
+        },
+        "LogPath": folder.log(),
+        "BundlePath": folder.bundle(),
+        "Sandbox": sandbox,
+    }))
+}
+
+fn state(settled: &Settled, pid: u32) -> Value {
+    let record = &settled.record;
+    let state = ps::state(settled);
+    let (exit_code, finished, error) = match &record.phase {
+        Phase::Exited(exit) => (exit.status, Some(exit.finished_ms), exit.error.clone()),
+        _ => (0, None, None),
+    };
+    json!({
+        "Status": state,
+        "Running": matches!(state, "running" | "paused"),
+        "Paused": state == "paused",
+        "Pid": pid,
+        "ExitCode": exit_code,
+        "Error": error.unwrap_or_default(),
+        "StartedAt": record.started_ms().map(time::rfc3339),
+        "FinishedAt": finished.map(time::rfc3339),
+    })
+}
+
+fn config(settled: &Settled, spec: &Spec, process: &Process) -> Value {
+    let settings = &settled.record.settings;
+    let user = process.user();
+    json!({
+        "Hostname": spec.hostname(),
+        "User": user.username().clone().unwrap_or_else(|| format!("{}:{}", user.uid(), user.gid())),
+        "Tty": settings.terminal,
+        "OpenStdin": settings.open_stdin,
+        "Env": process.env(),
+        "Cmd": settled.record.command,
+        "WorkingDir": process.cwd(),
+        "Labels": settled.record.labels,
+        "StopSignal": settings.stop_signal,
+        "StopTimeout": settings.stop_timeout,
+    })
+}
+
+/// The VM around a running container, as its keeper tells it.
+async fn sandbox(keeper: &Keeper) -> anyhow::Result<Value> {
+    let info = keeper.info().await?;
+    let phases: Vec<Value> =
+        info.phases.iter().map(|phase| json!({"name": phase.name, "at_us": phase.at_us})).collect();
+    Ok(json!({
+        "keeper_pid": info.keeper_pid,
+        "vmm_pid": info.vmm_pid,
+        "vcpus": info.vcpus,
+        "memory_mib": info.memory_mib,
+        "kernel_release": info.kernel_release,
+        "agent_version": info.agent_version,
+        "phases": phases,
+        "guest_used_bytes": info.guest_used_bytes,
+        "agent_resident_bytes": info.agent_resident_bytes,
+    }))
+}

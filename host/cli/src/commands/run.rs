@@ -1,0 +1,149 @@
+//! `theca run`: make, start, and unless detached stay until the end.
+//!
+//! ```text
+//!  plan ─▶ folder, record, disk ─▶ spawn keeper ┬▶ (VM boots)
+//!                                               └▶ config.json, FIFOs ─▶ Create ─▶ Wait asked ─▶ Start ─▶ session
+//! ```
+//!
+//! Until Start has answered, any failure or signal undoes all of it.
+
+use anyhow::bail;
+
+use crate::container::settle::{finish, sweep};
+use crate::container::{Held, Phase, Roots, Shelf};
+use crate::error::{FAILED, StartError, of_container};
+use crate::flags::ContainerFlags;
+use crate::keeper::Keeper;
+use crate::launch::{self, Launch};
+use crate::output::{self, time::now_ms};
+use crate::plan::{Made, Plan};
+use crate::session::{Ended, Manner, Session};
+use crate::stdio::{DetachKeys, Fifos, Signals, stdin_is_terminal};
+
+/// Flags of `run`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Start in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that leave the container running
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    detach_keys: DetachKeys,
+    /// Pass signals to this command on to the container
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    sig_proxy: bool,
+    #[command(flatten)]
+    container: ContainerFlags,
+}
+
+/// Runs the command.
+pub async fn run(args: Args) -> anyhow::Result<u8> {
+    let shelf = Shelf::new(Roots::from_env());
+    let plan = Plan::read(args.container, &shelf).await?;
+    let (terminal, stdin) = plan.terminal_and_stdin();
+    if terminal && stdin && !args.detach && !stdin_is_terminal() {
+        bail!("the input device is not a terminal; leave out -t, or -i");
+    }
+    let mut signals = Signals::catch()?;
+    let made = plan.make(&shelf, Phase::Starting)?;
+    let code = if args.detach {
+        detached(&plan, made, &mut signals).await
+    } else {
+        let manner = Manner::of(terminal, stdin, &args.detach_keys, args.sig_proxy);
+        attached(&plan, made, &mut signals, manner).await
+    };
+    sweep(&shelf).await?;
+    code
+}
+
+async fn detached(plan: &Plan, made: Made, signals: &mut Signals) -> anyhow::Result<u8> {
+    let mut launch = Launch::begin(&made.held, false)?;
+    let started = tokio::select! {
+        started = start_detached(plan, &made.held, &mut launch) => started,
+        signal = signals.next_end() => Err(StartError::Interrupted(signal).into()),
+    };
+    if let Err(error) = started {
+        launch.abandon().await;
+        return Err(error);
+    }
+    let mut held = made.keep(false);
+    held.enter(Phase::Started { at_ms: now_ms() })?;
+    output::line(held.record.id.as_str())?;
+    Ok(0)
+}
+
+async fn start_detached(plan: &Plan, held: &Held, launch: &mut Launch) -> anyhow::Result<()> {
+    plan.write_config(held)?;
+    let fifos = Fifos::make(&held.folder().stdio(), "", held.record.settings.open_stdin, false, false)?;
+    let keeper = launch.create(held, &fifos, true).await?;
+    keeper.start("").await.map_err(StartError::from)?;
+    Ok(())
+}
+
+async fn attached(plan: &Plan, made: Made, signals: &mut Signals, manner: Manner) -> anyhow::Result<u8> {
+    let mut launch = Launch::begin(&made.held, true)?;
+    let prepared = tokio::select! {
+        prepared = prepare(plan, &made.held, &mut launch) => prepared,
+        signal = signals.next_end() => Err(StartError::Interrupted(signal).into()),
+    };
+    let (keeper, mut fifos) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            launch.abandon().await;
+            return Err(error);
+        }
+    };
+    let session = Session::open(&keeper, "", &mut fifos, manner);
+    let started = tokio::select! {
+        started = launch::start(&keeper, "") => started,
+        signal = signals.next_end() => Err(StartError::Interrupted(signal)),
+    };
+    let (session, exit) = match (session, started) {
+        (Ok(session), Ok(exit)) => (session, exit),
+        (session, started) => {
+            // The terminal first: what follows is written to it.
+            let failure =
+                session.map(drop).map_err(anyhow::Error::from).and(started.map(drop).map_err(Into::into));
+            launch.abandon().await;
+            failure?;
+            return Ok(FAILED);
+        }
+    };
+    fifos.unlink();
+    let auto_remove = made.held.record.settings.auto_remove;
+    let mut held = made.keep(auto_remove);
+    held.enter(Phase::Started { at_ms: now_ms() })?;
+    let ended = session.follow(exit, signals).await;
+    conclude(held, &keeper, ended).await
+}
+
+async fn prepare(plan: &Plan, held: &Held, launch: &mut Launch) -> anyhow::Result<(Keeper, Fifos)> {
+    plan.write_config(held)?;
+    let settings = &held.record.settings;
+    let fifos = Fifos::make(&held.folder().stdio(), "", settings.open_stdin, true, !settings.terminal)?;
+    let keeper = launch.create(held, &fifos, !settings.auto_remove).await?;
+    Ok((keeper, fifos))
+}
+
+/// What follows a session with a container's init: records how it ended, and the exit code that repeats it.
+pub async fn conclude(
+    mut held: Held,
+    keeper: &Keeper,
+    ended: Result<Ended, crate::keeper::KeeperError>,
+) -> anyhow::Result<u8> {
+    match ended {
+        Ok(Ended::Detached) => {
+            held.removed_on_drop(false);
+            Ok(0)
+        }
+        Ok(Ended::Exited(status, at_ms)) => {
+            finish(held, Some(keeper), status, at_ms, None).await?;
+            Ok(of_container(status))
+        }
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            finish(held, None, u32::from(FAILED), now_ms(), Some(format!("{error:#}"))).await?;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Bringing records up to date with what has become of their sandboxes.
+//!
+//! ```text
+//!  lock    phase      keeper                 what is done
+//!  taken   any        any                    nothing: a command drives it
+//!  free    Starting   any                    `run` died: end the sandbox, remove the container
+//!  free    Started    task runs              nothing
+//!  free    Started    task has ended         take its status, end the sandbox, Exited or removed (--rm)
+//!  free    Started    task was never begun   `start` died: end the sandbox, Exited
+//!  free    Started    none                   the keeper or the machine died: Exited or removed (--rm)
+//! ```
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context;
+use theca_proto::containerd::v1::types::Status;
+
+use super::held::Held;
+use super::lock::Lock;
+use super::record::{Exit, Phase, Record};
+use super::shelf::Shelf;
+use super::{ContainerId, RecordError};
+use crate::keeper::{Keeper, KeeperError};
+use crate::output::time::now_ms;
+
+/// How long a command that ends a container waits for the one that drives it to record that.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What a sandbox that died without a word leaves as its container's status: as if it had been killed.
+const LOST: u32 = 137;
+
+/// A container as it stands.
+pub struct Settled {
+    /// Its record, up to date.
+    pub record: Record,
+    /// Its keeper and what the task is doing, while it lives.
+    pub live: Option<(Keeper, Status)>,
+}
+
+/// How one container stands, after bringing its record up to date if nobody drives it. `None`: it is gone, perhaps just
+/// now.
+pub async fn settle(shelf: &Shelf, id: &ContainerId) -> anyhow::Result<Option<Settled>> {
+    let folder = shelf.folder(id);
+    if !folder.path().exists() {
+        return Ok(None);
+    }
+    match Lock::try_take(&folder.lock())
+        .with_context(|| format!("failed to lock container {}", id.short()))?
+    {
+        Some(lock) => settle_locked(shelf, id, lock).await,
+        None => observe(shelf, id).await,
+    }
+}
+
+/// Like [`settle`], but waits for a command that drives the container, which is about to notice its end.
+pub async fn settle_after_end(shelf: &Shelf, id: &ContainerId) -> anyhow::Result<Option<Settled>> {
+    let folder = shelf.folder(id);
+    if !folder.path().exists() {
+        return Ok(None);
+    }
+    match Lock::take_within(&folder.lock(), PATIENCE).await {
+        Ok(Some(lock)) => settle_locked(shelf, id, lock).await,
+        Ok(None) => observe(shelf, id).await,
+        // The driver removed the folder.
+        Err(_) => Ok(None),
+    }
+}
+
+/// Settles every container; those that cannot be settled are left as they are.
+pub async fn sweep(shelf: &Shelf) -> anyhow::Result<()> {
+    for id in shelf.ids()? {
+        if let Err(error) = settle(shelf, &id).await {
+            crate::output::warn(&format!("container {} is left as it is: {error:#}", id.short()));
+        }
+    }
+    Ok(())
+}
+
+/// What a driven container looks like from outside.
+async fn observe(shelf: &Shelf, id: &ContainerId) -> anyhow::Result<Option<Settled>> {
+    let Some(record) = shelf.record(id)? else { return Ok(None) };
+    let live = match Keeper::connect(&shelf.roots().keeper_socket(id), id.as_str()).await? {
+        Some(keeper) => status(&keeper).await?.map(|status| (keeper, status)),
+        None => None,
+    };
+    Ok(Some(Settled { record, live }))
+}
+
+async fn settle_locked(shelf: &Shelf, id: &ContainerId, lock: Lock) -> anyhow::Result<Option<Settled>> {
+    let record = match shelf.record(id) {
+        Ok(Some(record)) => record,
+        // A folder without a record: its making was cut short.
+        Ok(None) => {
+            shelf.remove(id, None)?;
+            return Ok(None);
+        }
+        Err(error @ (RecordError::Read { .. } | RecordError::Damaged { .. })) => return Err(error.into()),
+    };
+    let held = Held::new(shelf.clone(), record, lock);
+    if matches!(held.record.phase, Phase::Created | Phase::Exited(_)) {
+        return Ok(Some(Settled { record: held.record.clone(), live: None }));
+    }
+    let keeper = Keeper::connect(&shelf.roots().keeper_socket(id), id.as_str()).await?;
+    let status = match &keeper {
+        Some(keeper) => status(keeper).await?,
+        None => None,
+    };
+    match (held.record.phase.clone(), keeper, status) {
+        (Phase::Started { .. }, Some(keeper), Some(status @ (Status::Running | Status::Paused))) => {
+            Ok(Some(Settled { record: held.record.clone(), live: Some((keeper, status)) }))
+        }
+        (Phase::Started { .. }, Some(keeper), Some(Status::Stopped)) => {
+            let (status, finished_ms) = keeper.wait("").await?;
+            finish(held, Some(&keeper), status, finished_ms, None).await
+        }
+        (Phase::Started { .. }, keeper, _) => {
+            let why = match keeper {
+                Some(_) => "the command that started it was interrupted",
+                None => "its sandbox ended without a word: the keeper was killed or the machine restarted",
+            };
+            finish(held, keeper.as_ref(), LOST, now_ms(), Some(why.to_owned())).await
+        }
+        (_, keeper, _) => {
+            if let Some(keeper) = keeper {
+                keeper.shutdown().await?;
+            }
+            held.remove()?;
+            Ok(None)
+        }
+    }
+}
+
+/// Ends the sandbox of a container whose task has ended, and records how it ended, or removes it if it was to be removed.
+pub async fn finish(
+    mut held: Held,
+    keeper: Option<&Keeper>,
+    status: u32,
+    finished_ms: u64,
+    error: Option<String>,
+) -> anyhow::Result<Option<Settled>> {
+    let sandbox = held.shelf().roots().sandbox(&held.record.id);
+    if !held.record.settings.auto_remove {
+        // Only `theca console` of a stopped container needs it.
+        let _ = fs::copy(sandbox.join("console.log"), held.folder().console());
+    }
+    if let Some(keeper) = keeper {
+        end_sandbox(keeper).await?;
+    }
+    if held.record.settings.auto_remove {
+        held.remove()?;
+        return Ok(None);
+    }
+    // What a killed keeper left.
+    let _ = fs::remove_dir_all(&sandbox);
+    let started_ms = held.record.started_ms().unwrap_or(finished_ms);
+    held.enter(Phase::Exited(Exit { status, started_ms, finished_ms, error }))?;
+    Ok(Some(Settled { record: held.record.clone(), live: None }))
+}
+
+/// Deletes an ended task and ends its sandbox. A sandbox that has already gone is fine.
+async fn end_sandbox(keeper: &Keeper) -> Result<(), KeeperError> {
+    match keeper.delete("").await {
+        Err(error) if error.is_gone() => return Ok(()),
+        // Shutdown ends it all the same.
+        Ok(()) | Err(_) => {}
+    }
+    keeper.shutdown().await
+}
+
+/// What the task is doing; `None` if there is no task, or the keeper has just gone.
+async fn status(keeper: &Keeper) -> Result<Option<Status>, KeeperError> {
+    match keeper.state().await {
+        Ok(state) => Ok(Some(state.status())),
+        Err(error) if error.is_not_found() || error.is_gone() => Ok(None),
+        Err(error) => Err(error),
+    }
+}

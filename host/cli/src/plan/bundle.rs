@@ -1,0 +1,123 @@
+//! Reading an OCI bundle and folders that become root file systems.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use oci_spec::runtime::Spec;
+
+/// Why a folder cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// The folder is not there.
+    #[error("failed to find the folder {path}")]
+    Folder {
+        /// As given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("{0} is not a folder")]
+    NotAFolder(PathBuf),
+    /// There is no config.json.
+    #[error("{0} is no OCI bundle: it has no config.json; `runc spec` writes one to begin with")]
+    NoConfig(PathBuf),
+    /// It cannot be read.
+    #[error("failed to read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is no configuration.
+    #[error("{path} is no valid OCI runtime configuration; correct it")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong.
+        source: serde_json::Error,
+    },
+    /// It lacks a part.
+    #[error("{path} has no {part}; add it")]
+    Lacks {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        part: &'static str,
+    },
+}
+
+/// A bundle that was read.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The folder, absolute.
+    pub folder: PathBuf,
+    /// The folder that its `root.path` names, absolute.
+    pub rootfs: PathBuf,
+    /// Its configuration.
+    pub spec: Spec,
+}
+
+/// Reads a bundle.
+pub fn read(path: &Path) -> Result<Bundle, BundleError> {
+    let folder = root_folder(path)?;
+    let path = folder.join("config.json");
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(BundleError::NoConfig(folder)),
+        Err(source) => return Err(BundleError::Read { path, source }),
+    };
+    let spec: Spec = serde_json::from_slice(&text)
+        .map_err(|source| BundleError::Malformed { path: path.clone(), source })?;
+    let root = spec.root().as_ref().ok_or_else(|| BundleError::Lacks { path: path.clone(), part: "root" })?;
+    let rootfs = root_folder(&folder.join(root.path()))?;
+    let args = spec.process().as_ref().and_then(|process| process.args().as_ref());
+    if args.is_none_or(Vec::is_empty) {
+        return Err(BundleError::Lacks { path, part: "process.args" });
+    }
+    Ok(Bundle { folder, rootfs, spec })
+}
+
+/// The absolute path of a folder that exists.
+pub fn root_folder(path: &Path) -> Result<PathBuf, BundleError> {
+    let folder =
+        fs::canonicalize(path).map_err(|source| BundleError::Folder { path: path.to_owned(), source })?;
+    if folder.is_dir() { Ok(folder) } else { Err(BundleError::NotAFolder(folder)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle_with(config: Option<&str>) -> Result<Bundle, BundleError> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("rootfs")).unwrap();
+        if let Some(config) = config {
+            fs::write(folder.path().join("config.json"), config).unwrap();
+        }
+        read(folder.path())
+    }
+
+    #[test]
+    fn a_bundle_names_its_root_and_command() {
+        let bundle = bundle_with(Some(
+            r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"},"process":{"args":["true"],"cwd":"/","user":{"uid":0,"gid":0}}}"#,
+        ))
+        .unwrap();
+        assert!(bundle.rootfs.is_absolute() && bundle.rootfs.ends_with("rootfs"));
+    }
+
+    #[test]
+    fn what_is_no_bundle_is_told_apart() {
+        assert!(matches!(bundle_with(None), Err(BundleError::NoConfig(_))));
+        assert!(matches!(bundle_with(Some("{\"root\":")), Err(BundleError::Malformed { .. })));
+        assert!(matches!(bundle_with(Some("{}")), Err(BundleError::Lacks { part: "root", .. })));
+        let no_args = bundle_with(Some(r#"{"root":{"path":"rootfs"}}"#));
+        assert!(matches!(no_args, Err(BundleError::Lacks { part: "process.args", .. })));
+        let no_root = bundle_with(Some(r#"{"root":{"path":"elsewhere"}}"#));
+        assert!(matches!(no_root, Err(BundleError::Folder { .. })));
+        assert!(matches!(read(Path::new("/nowhere")), Err(BundleError::Folder { .. })));
+        assert!(matches!(read(Path::new("/dev/null")), Err(BundleError::NotAFolder(_))));
+    }
+}

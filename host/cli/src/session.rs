@@ -1,0 +1,125 @@
+//! A command joined to a running process: bytes, signals and window sizes pass until the process ends or the user leaves.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use nix::libc::{SIGINT, SIGKILL, SIGTERM, SIGWINCH};
+
+use crate::keeper::{Keeper, KeeperError};
+use crate::output::warn;
+use crate::stdio::{
+    DetachKeys, Fifos, InputEnd, Pumps, RawTerminal, Signals, stdin_is_terminal, window_size,
+};
+
+/// How long output may trail behind the end of its process.
+const TRAILING: Duration = Duration::from_secs(10);
+/// As many requests to end as are passed on before the process is killed.
+const PATIENCE: u32 = 3;
+
+/// The process's end, as [`Keeper::wait`] tells it.
+pub type Exit<'a> = Pin<Box<dyn Future<Output = Result<(u32, u64), KeeperError>> + 'a>>;
+
+/// What a session is made of.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    /// Whether this side's terminal becomes the process's.
+    pub raw: bool,
+    /// What leaves a session with a terminal.
+    pub detach_keys: Option<DetachKeys>,
+    /// Whether signals to this command go to the process.
+    pub pass_signals: bool,
+}
+
+impl Manner {
+    /// For a process with or without a terminal, and with or without input from here.
+    pub fn of(terminal: bool, stdin: bool, keys: &DetachKeys, sig_proxy: bool) -> Self {
+        let raw = terminal && stdin && stdin_is_terminal();
+        Self { raw, detach_keys: raw.then(|| keys.clone()), pass_signals: sig_proxy }
+    }
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The process ended, with this status, at this time in milliseconds since 1970.
+    Exited(u32, u64),
+    /// The user left; the process runs on.
+    Detached,
+}
+
+/// A session that has been prepared: made before the process starts, so that nothing of its output is missed.
+pub struct Session<'a> {
+    keeper: &'a Keeper,
+    exec_id: &'a str,
+    manner: Manner,
+    pumps: Pumps,
+    // After the pumps: they are joined before the terminal is restored.
+    _terminal: Option<RawTerminal>,
+}
+
+impl<'a> Session<'a> {
+    /// Connects the FIFOs with this command's stdio; the terminal is raw from here on if it is to be.
+    pub fn open(keeper: &'a Keeper, exec_id: &'a str, fifos: &mut Fifos, manner: Manner) -> io::Result<Self> {
+        let terminal = manner.raw.then(RawTerminal::enter).transpose()?;
+        let pumps = Pumps::start(fifos, manner.detach_keys.clone())?;
+        Ok(Self { keeper, exec_id, manner, pumps, _terminal: terminal })
+    }
+
+    /// Passes everything on until the process ends or the user leaves.
+    pub async fn follow(mut self, mut exit: Exit<'_>, signals: &mut Signals) -> Result<Ended, KeeperError> {
+        let mut requests_to_end = 0;
+        self.resize().await;
+        let (status, at_ms) = loop {
+            tokio::select! {
+                biased;
+                ended = &mut exit => break ended?,
+                end = self.pumps.input_ended() => match end {
+                    InputEnd::Detached => return Ok(Ended::Detached),
+                    InputEnd::Closed => self.close_stdin().await,
+                },
+                signal = signals.next() => match signal {
+                    SIGWINCH => self.resize().await,
+                    signal => {
+                        requests_to_end += u32::from(matches!(signal, SIGINT | SIGTERM));
+                        self.pass(if requests_to_end < PATIENCE { signal } else { SIGKILL }).await;
+                    }
+                },
+            }
+        };
+        if !self.pumps.outputs_ended(TRAILING).await {
+            warn("some output did not arrive in time and is missing");
+        }
+        Ok(Ended::Exited(status, at_ms))
+    }
+
+    /// The process may have ended meanwhile, which the loop is about to see: a refusal is not worth a word.
+    async fn pass(&self, signal: i32) {
+        if (self.manner.pass_signals || signal == SIGKILL)
+            && let Err(error) = self.keeper.kill(self.exec_id, signal, false).await
+            && !error.is_not_found()
+            && !error.is_gone()
+        {
+            warn(&format!("signal {signal} was not delivered: {error}"));
+        }
+    }
+
+    async fn close_stdin(&self) {
+        if let Err(error) = self.keeper.close_stdin(self.exec_id).await
+            && !error.is_not_found()
+            && !error.is_gone()
+        {
+            warn(&format!("the end of input was not delivered: {error}"));
+        }
+    }
+
+    /// A process that ends, or has not opened its terminal yet, has no size to change.
+    async fn resize(&self) {
+        if self.manner.raw
+            && let Some((columns, rows)) = window_size()
+        {
+            let _ = self.keeper.resize(self.exec_id, columns, rows).await;
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! System calls that need `unsafe`, behind functions that do not.
+
+pub mod kvm;
+pub mod tty;
