@@ -1,0 +1,167 @@
+//! Containers: what the sandbox holds, and the verbs on it, one per file.
+//!
+//! A [`Container`] exists from Prepare to Release; between Create and Delete it has a [`Task`]. A verb holds the
+//! container's lock from its first check to its last effect, so that verbs on one container never mix; those on
+//! different containers do not wait for each other. Whether a task has ended is not stored: its init's exit says so.
+
+mod create;
+mod delete;
+mod error;
+mod exec;
+mod exits;
+mod hooks;
+mod kill;
+mod list;
+mod pause;
+mod prepare;
+mod release;
+mod shutdown;
+mod start;
+mod state;
+mod stats;
+mod stdio;
+mod update;
+mod wait;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use oci_spec::runtime::Spec;
+use prost::bytes::Bytes;
+use tokio::sync::{MappedMutexGuard, Mutex as AsyncMutex, MutexGuard, broadcast};
+use tokio::task::AbortHandle;
+
+pub use self::delete::Deleted;
+pub use self::error::Error;
+pub use self::exec::ExecRequest;
+use self::exits::MemoryWatch;
+pub use self::exits::{Event, Happening};
+pub use self::kill::Target;
+pub use self::list::{Described, Member};
+pub use self::state::Status;
+
+use crate::cgroup::{Cgroup, Tree};
+use crate::config::Config;
+use crate::process::Process;
+use crate::process::launch::Channel;
+use crate::reaper::Reaper;
+use crate::rootfs::{Disks, Rootfs};
+use crate::server::streams::Streams;
+
+/// Events that a reader may lag behind.
+const EVENTS: usize = 4096;
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that runs in the guest.
+#[derive(Debug)]
+pub struct Sandbox {
+    config: Config,
+    reaper: Reaper,
+    streams: Streams,
+    tree: Tree,
+    disks: Disks,
+    events: broadcast::Sender<Event>,
+    /// `None` once the shutdown has begun.
+    containers: Mutex<Option<HashMap<String, Arc<Container>>>>,
+}
+
+/// A prepared container.
+#[derive(Debug)]
+pub struct Container {
+    id: String,
+    spec: Spec,
+    /// As it came, for whoever asks.
+    spec_json: Bytes,
+    state: AsyncMutex<State>,
+}
+
+/// What a verb holds the lock of.
+#[derive(Debug)]
+struct State {
+    rootfs: Option<Rootfs>,
+    task: Option<Task>,
+}
+
+/// A container between Create and Delete.
+#[derive(Debug)]
+struct Task {
+    init: Arc<Process>,
+    /// By pid, until they are deleted.
+    execs: BTreeMap<u32, Arc<Process>>,
+    phase: Phase,
+    cgroup: Arc<Cgroup>,
+    memory: Arc<MemoryWatch>,
+    /// The task that runs `memory`.
+    watching: AbortHandle,
+}
+
+/// How far the verbs have brought a task.
+#[derive(Debug)]
+enum Phase {
+    /// Init waits at the other end for Start.
+    Created(Channel),
+    /// Its program was executed.
+    Running,
+    /// And frozen since.
+    Paused,
+}
+
+impl Task {
+    fn status(&self) -> Status {
+        match self.phase {
+            _ if self.init.exit().is_some() => Status::Stopped,
+            Phase::Created(_) => Status::Created,
+            Phase::Running => Status::Running,
+            Phase::Paused => Status::Paused,
+        }
+    }
+
+    /// Init for 0.
+    fn process(&self, container: &str, pid: u32) -> Result<&Arc<Process>> {
+        if pid == 0 || pid == self.init.pid.as_raw() as u32 {
+            return Ok(&self.init);
+        }
+        self.execs.get(&pid).ok_or_else(|| Error::NoProcess { container: container.to_owned(), pid })
+    }
+}
+
+impl Sandbox {
+    /// An empty sandbox.
+    pub fn new(config: Config, reaper: Reaper, streams: Streams, tree: Tree) -> Self {
+        let disks = Disks::new(config.dev.clone(), config.sys_block.clone(), config.run.join("disks"));
+        let (events, _) = broadcast::channel(EVENTS);
+        let containers = Mutex::new(Some(HashMap::new()));
+        Self { config, reaper, streams, tree, disks, events, containers }
+    }
+
+    /// Exits and out-of-memory kills from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    fn find(&self, id: &str) -> Result<Arc<Container>> {
+        self.with_containers(|containers| containers.get(id).cloned())?
+            .ok_or_else(|| Error::NoContainer(id.to_owned()))
+    }
+
+    /// All containers, in the order of their ids.
+    fn all(&self) -> Result<Vec<Arc<Container>>> {
+        let mut all: Vec<_> = self.with_containers(|containers| containers.values().cloned().collect())?;
+        all.sort_by(|a: &Arc<Container>, b| a.id.cmp(&b.id));
+        Ok(all)
+    }
+
+    fn with_containers<T>(&self, then: impl FnOnce(&mut HashMap<String, Arc<Container>>) -> T) -> Result<T> {
+        let mut containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        containers.as_mut().map(then).ok_or(Error::ShuttingDown)
+    }
+}
+
+impl Container {
+    /// Takes the lock, for a verb that needs a task.
+    async fn task(&self) -> Result<MappedMutexGuard<'_, Task>> {
+        let state = self.state.lock().await;
+        MutexGuard::try_map(state, |state| state.task.as_mut()).map_err(|_| Error::NoTask(self.id.clone()))
+    }
+}

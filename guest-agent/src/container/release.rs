@@ -1,0 +1,23 @@
+//! Release: unmounts what Prepare mounted and forgets the container.
+
+use super::{Error, Result, Sandbox};
+
+impl Sandbox {
+    /// Idempotent; refused while there is a task.
+    pub async fn release(&self, id: &str) -> Result<()> {
+        let container = match self.find(id) {
+            Err(Error::NoContainer(_)) => return Ok(()),
+            found => found?,
+        };
+        let mut state = container.state.lock().await;
+        if let Some(task) = &state.task {
+            return task.status().require(false, id, "release");
+        }
+        let rootfs = state.rootfs.take();
+        self.with_containers(|containers| containers.remove(id))?;
+        match rootfs {
+            Some(rootfs) => Ok(rootfs.unmount()?),
+            None => Ok(()),
+        }
+    }
+}

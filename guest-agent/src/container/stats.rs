@@ -1,0 +1,27 @@
+//! Stats: the counters of a container's cgroup, as the kernel writes them.
+
+use std::collections::HashMap;
+use std::fs;
+
+use super::{Error, Result, Sandbox};
+
+/// Controllers whose files are worth reading. `memory.events` and the like belong to them.
+const PREFIXES: &[&str] = &["cpu.", "cpuset.", "io.", "memory.", "pids.", "hugetlb.", "rdma."];
+
+/// Larger files are left out.
+const LARGEST: usize = 64 << 10;
+
+impl Sandbox {
+    /// File names to contents. The cgroup, and so the counters, stays until Delete.
+    pub async fn stats(&self, id: &str) -> Result<HashMap<String, String>> {
+        let container = self.find(id)?;
+        let task = container.task().await?;
+        let folder = task.cgroup.path();
+        let entries = fs::read_dir(folder).map_err(Error::io(format!("list {}", folder.display())))?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let counters = names.filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
+        // Some files can only be written, some depend on the hardware: what cannot be read is left out.
+        let read = counters.filter_map(|name| Some((fs::read_to_string(folder.join(&name)).ok()?, name)));
+        Ok(read.filter(|(text, _)| text.len() <= LARGEST).map(|(text, name)| (name, text)).collect())
+    }
+}

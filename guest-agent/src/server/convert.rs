@@ -1,0 +1,102 @@
+//! Wire types to the domain's and back.
+
+use std::time::SystemTime;
+
+use prost_types::{Any, Timestamp};
+use theca_proto::containerd::services::tasks::v1 as tasks;
+use theca_proto::containerd::v1::types;
+use theca_proto::theca::agent::v1 as agent;
+use theca_proto::type_url::OCI_SPEC;
+use tonic::Status;
+
+use crate::container::{Deleted, Described, Event, Happening, Member, Status as State};
+use crate::process::Process;
+use crate::process::stdio::Names;
+use crate::rootfs::{DiskSpec, Layers};
+
+pub fn timestamp(at: SystemTime) -> Option<Timestamp> {
+    Some(at.into())
+}
+
+pub fn layers(rootfs: Option<agent::Rootfs>) -> Result<Layers, Status> {
+    let rootfs = rootfs.ok_or_else(|| Status::invalid_argument("a container needs a root file system"))?;
+    let disk = |disk: agent::Disk| DiskSpec { slot: disk.slot, fs_type: disk.fs_type, serial: disk.serial };
+    Ok(Layers {
+        lowers: rootfs.lowers.into_iter().map(disk).collect(),
+        upper: rootfs.upper.map(disk),
+        read_only: rootfs.read_only,
+        tmpfs_bytes: rootfs.tmpfs_bytes,
+    })
+}
+
+pub fn deleted(container_id: String, deleted: Deleted) -> tasks::DeleteResponse {
+    tasks::DeleteResponse {
+        container_id,
+        exit_status: deleted.exit.status,
+        exited_at: timestamp(deleted.exit.at),
+    }
+}
+
+pub fn task(described: Described) -> types::Task {
+    let Names { stdin, stdout, stderr, terminal } = described.init.names.clone();
+    types::Task {
+        id: described.id.clone(),
+        container_id: described.id,
+        pid: described.init.pid.as_raw() as u32,
+        status: status(described.status).into(),
+        spec: Some(Any { type_url: OCI_SPEC.to_owned(), value: described.spec.to_vec() }),
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+    }
+}
+
+pub fn process((member, state): (Member, State)) -> types::Process {
+    match member {
+        Member::Own(pid) => types::Process { pid, status: status(state).into(), ..Default::default() },
+        Member::Known(process) => known_process(&process, state),
+    }
+}
+
+fn known_process(process: &Process, state: State) -> types::Process {
+    let Names { stdin, stdout, stderr, terminal } = process.names.clone();
+    let user = process.spec.user();
+    types::Process {
+        pid: process.pid.as_raw() as u32,
+        args: process.spec.args().clone().unwrap_or_default(),
+        env: process.spec.env().clone().unwrap_or_default(),
+        user: Some(types::User {
+            uid: user.uid(),
+            gid: user.gid(),
+            additional_gids: user.additional_gids().clone().unwrap_or_default(),
+        }),
+        cwd: process.spec.cwd().display().to_string(),
+        terminal,
+        exit_status: process.exit().map_or(0, |exit| exit.status),
+        status: status(state).into(),
+        runtime_data: None,
+        stdin,
+        stdout,
+        stderr,
+    }
+}
+
+fn status(status: State) -> types::Status {
+    match status {
+        State::Created => types::Status::Created,
+        State::Running => types::Status::Running,
+        State::Paused => types::Status::Paused,
+        State::Stopped => types::Status::Stopped,
+    }
+}
+
+pub fn event(event: Event) -> agent::Event {
+    let happening = match event.happening {
+        Happening::OutOfMemory => agent::event::Event::Oom(agent::OutOfMemory {}),
+        Happening::Exit { pid, status, at } => {
+            agent::event::Event::Exit(agent::Exit { pid, exit_status: status, exited_at: timestamp(at) })
+        }
+    };
+    agent::Event { container_id: event.container, event: Some(happening) }
+}
