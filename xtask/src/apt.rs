@@ -98,7 +98,9 @@ impl Suite {
         for hook in hooks {
             bootstrap.arg(format!("--customize-hook={hook}"));
         }
-        command::quietly(bootstrap.arg(&self.name).arg(target).arg(self.source_line("deb")))
+        bootstrap.arg(&self.name).arg(target).arg(self.source_line("deb"));
+        let title = format!("making a Debian {} root from packages", self.name);
+        progress::step(&title, || command::quietly(&mut bootstrap))
     }
 }
 

@@ -32,11 +32,9 @@ pub fn debian() -> Result<PathBuf> {
     let key = Key::new(1).with(SUITE).with(NAME).with(TRIM.join("\n"));
     cache::entry("debian-image", key, |folder| {
         let root = folder.join("root.tar");
-        progress::step(&format!("making a Debian {SUITE} root from packages"), || {
-            Suite::new(SUITE)?.bootstrap(&root, &[], &TRIM.map(str::to_owned))?;
-            let user = format!("{}:{}", nix::unistd::getuid(), nix::unistd::getgid());
-            command::quietly(command::as_root("chown").arg(user).arg(&root))
-        })?;
+        Suite::new(SUITE)?.bootstrap(&root, &[], &TRIM.map(str::to_owned))?;
+        let user = format!("{}:{}", nix::unistd::getuid(), nix::unistd::getgid());
+        command::quietly(command::as_root("chown").arg(user).arg(&root))?;
         progress::step("packing it as an OCI image", || write_layout(&root, &folder.join("layout")))
     })
 }

@@ -2,7 +2,6 @@
 //!
 //! This file's text is part of the cache key: a change here builds the kernel anew.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,18 +54,19 @@ impl Tree {
         progress::step("compiling the guest kernel (7 minutes on two cores)", || {
             command::quietly(self.make().arg(format!("-j{jobs}")).arg("vmlinux"))
         })?;
-        let image = into.join("vmlinux");
         let built = self.0.join("vmlinux");
-        // What no program header covers (symbols, debug sections) is of no use to a VMM.
-        command::quietly(Command::new("strip").args([OsStr::new("-o"), image.as_ref(), built.as_ref()]))?;
-        let bytes = fs::read(&image).with_context(|| format!("failed to read {}", image.display()))?;
-        let shape = elf::shape(&bytes)?;
+        let bytes = fs::read(&built).with_context(|| format!("failed to read {}", built.display()))?;
+        let image = elf::Image::parse(&bytes)?;
+        let shape = image.shape()?;
         ensure!(
             shape.loaded <= LOADED_LIMIT,
             "the kernel takes {} KiB of a guest's memory, {} are allowed: trim kernel-config",
             shape.loaded >> 10,
             LOADED_LIMIT >> 10
         );
+        let packed = into.join("vmlinux");
+        fs::write(&packed, image.packed()?)
+            .with_context(|| format!("failed to write {}", packed.display()))?;
         let config = into.join("config");
         fs::write(&config, self.read(".config")?)
             .with_context(|| format!("failed to write {}", config.display()))

@@ -1,4 +1,8 @@
-//! What must be true of the finished image: it is entered through PVH, and it takes little of a guest's memory.
+//! The image that guests boot: what must be true of it, and a form that holds nothing but what is loaded.
+//!
+//! The kernel's linker script aligns parts of the text to 2 MiB, so a third of it is filler. A VMM that copies the image into
+//! each guest would copy that too. [`Image::packed`] leaves filler, symbols and debug sections out; the segments still cover the
+//! same addresses, as memory that starts zeroed.
 
 use anyhow::{Context, Result, ensure};
 
@@ -6,52 +10,172 @@ use anyhow::{Context, Result, ensure};
 const PVH_NOTE: u32 = 18;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
+const HEADER: usize = 64;
+const PROGRAM_HEADER: usize = 56;
+const PAGE: usize = 4096;
+/// What the linker fills with: nothing, or `int3` between functions.
+const FILLERS: [u8; 2] = [0, 0xcc];
+/// Shorter runs of filler are cheaper copied than described.
+const SHORTEST_GAP: usize = 16 * PAGE;
 
-/// What the VMM will see in the image.
+/// An ELF image whose headers were read.
+pub struct Image<'a> {
+    bytes: &'a [u8],
+    segments: Vec<Segment>,
+}
+
+/// What the VMM will see in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Bytes of guest memory from the first loaded byte to the last, zeroed part included.
     pub loaded: u64,
+    /// Bytes that are copied there from the file.
+    pub copied: u64,
     /// Guest-physical address of the first loaded byte.
     pub start: u64,
     /// Guest-physical address where PVH enters.
     pub entry: u64,
 }
 
+/// A program header.
+#[derive(Debug, Clone, Copy)]
 struct Segment {
     kind: u32,
+    flags: u32,
     offset: u64,
+    virtual_address: u64,
     address: u64,
     file_size: u64,
     memory_size: u64,
 }
 
-/// Reads the program headers of a 64-bit little-endian ELF image.
-pub fn shape(image: &[u8]) -> Result<Shape> {
-    ensure!(image.starts_with(b"\x7fELF\x02\x01"), "the kernel is no 64-bit little-endian ELF file");
-    let table = number(image, 32, 8)?;
-    let (size, count) = (number(image, 54, 2)?, number(image, 56, 2)?);
-    let segments: Vec<Segment> =
-        (0..count).map(|index| segment(image, table.saturating_add(index * size))).collect::<Result<_>>()?;
-    let loads = || segments.iter().filter(|s| s.kind == PT_LOAD);
-    let start = loads().map(|s| s.address).min().context("nothing in the kernel is loaded")?;
-    let end = loads().map(|s| s.address.saturating_add(s.memory_size)).max().unwrap_or(start);
-    let entry = segments
-        .iter()
-        .filter(|s| s.kind == PT_NOTE)
-        .find_map(|s| pvh_entry(bytes(image, s.offset, s.file_size).ok()?))
-        .context("the kernel has no PVH entry note")?;
-    Ok(Shape { loaded: end - start, start, entry })
+impl<'a> Image<'a> {
+    /// Reads the program headers of a 64-bit little-endian ELF image.
+    pub fn parse(bytes: &'a [u8]) -> Result<Image<'a>> {
+        ensure!(bytes.starts_with(b"\x7fELF\x02\x01"), "the kernel is no 64-bit little-endian ELF file");
+        let table = number(bytes, 32, 8)?;
+        let (size, count) = (number(bytes, 54, 2)?, number(bytes, 56, 2)?);
+        let read = |index| Segment::read(bytes, table.saturating_add(index * size));
+        Ok(Image { bytes, segments: (0..count).map(read).collect::<Result<_>>()? })
+    }
+
+    /// What a VMM makes of the image; refused when it has no PVH entry or is cut short.
+    pub fn shape(&self) -> Result<Shape> {
+        let start = self.loads().map(|s| s.address).min().context("nothing in the kernel is loaded")?;
+        let end = self.loads().map(|s| s.address.saturating_add(s.memory_size)).max().unwrap_or(start);
+        for load in self.loads() {
+            self.data(load)?;
+        }
+        let entry = self
+            .of_kind(PT_NOTE)
+            .find_map(|s| pvh_entry(self.data(s).ok()?))
+            .context("the kernel has no PVH entry note")?;
+        Ok(Shape { loaded: end - start, copied: self.loads().map(|s| s.file_size).sum(), start, entry })
+    }
+
+    /// The same kernel as a file of its loaded bytes only, without sections and without filler.
+    pub fn packed(&self) -> Result<Vec<u8>> {
+        let mut pieces = Vec::new();
+        for load in self.loads() {
+            pieces.extend(split(load, self.data(load)?));
+        }
+        let notes: Vec<&Segment> = self.of_kind(PT_NOTE).collect();
+        let count = pieces.len() + notes.len();
+
+        let mut headers = bytes(self.bytes, 0, HEADER as u64)?.to_vec();
+        headers[32..40].copy_from_slice(&(HEADER as u64).to_le_bytes());
+        headers[54..56].copy_from_slice(&(PROGRAM_HEADER as u16).to_le_bytes());
+        headers[56..58].copy_from_slice(&u16::try_from(count)?.to_le_bytes());
+        // No section headers: offset, count and index of their names.
+        headers[40..48].fill(0);
+        headers[60..64].fill(0);
+
+        let mut body = Vec::new();
+        let body_at = (HEADER + count * PROGRAM_HEADER).next_multiple_of(PAGE);
+        for piece in &mut pieces {
+            let data = self.data(piece)?;
+            piece.offset = (body_at + body.len()) as u64;
+            body.extend_from_slice(data);
+            body.resize(body.len().next_multiple_of(PAGE), 0);
+        }
+        for piece in &pieces {
+            piece.write(&mut headers);
+        }
+        for note in notes {
+            let home =
+                pieces.iter().find(|p| note.address >= p.address && note.address - p.address < p.file_size);
+            let home = home.context("the kernel's notes are not in a loaded segment")?;
+            Segment { offset: home.offset + (note.address - home.address), ..*note }.write(&mut headers);
+        }
+        headers.resize(body_at, 0);
+        headers.append(&mut body);
+        Ok(headers)
+    }
+
+    fn of_kind(&self, kind: u32) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().filter(move |s| s.kind == kind)
+    }
+
+    fn loads(&self) -> impl Iterator<Item = &Segment> {
+        self.of_kind(PT_LOAD)
+    }
+
+    fn data(&self, segment: &Segment) -> Result<&'a [u8]> {
+        bytes(self.bytes, segment.offset, segment.file_size)
+    }
 }
 
-fn segment(image: &[u8], at: u64) -> Result<Segment> {
-    Ok(Segment {
-        kind: number(image, at, 4)? as u32,
-        offset: number(image, at.saturating_add(8), 8)?,
-        address: number(image, at.saturating_add(24), 8)?,
-        file_size: number(image, at.saturating_add(32), 8)?,
-        memory_size: number(image, at.saturating_add(40), 8)?,
-    })
+impl Segment {
+    fn read(image: &[u8], at: u64) -> Result<Segment> {
+        let field = |offset, width| number(image, at.saturating_add(offset), width);
+        Ok(Segment {
+            kind: field(0, 4)? as u32,
+            flags: field(4, 4)? as u32,
+            offset: field(8, 8)?,
+            virtual_address: field(16, 8)?,
+            address: field(24, 8)?,
+            file_size: field(32, 8)?,
+            memory_size: field(40, 8)?,
+        })
+    }
+
+    fn write(&self, headers: &mut Vec<u8>) {
+        headers.extend(self.kind.to_le_bytes());
+        headers.extend(self.flags.to_le_bytes());
+        let alignment = if self.kind == PT_LOAD { PAGE as u64 } else { 4 };
+        let addresses = [self.offset, self.virtual_address, self.address];
+        let sizes = [self.file_size, self.memory_size, alignment];
+        headers.extend(addresses.iter().chain(&sizes).flat_map(|field| field.to_le_bytes()));
+    }
+}
+
+/// Cuts a segment where its data is filler for long. What is cut away stays covered, as the zeroed tail of the piece before it.
+fn split(whole: &Segment, data: &[u8]) -> Vec<Segment> {
+    let mut kept: Vec<std::ops::Range<usize>> = Vec::new();
+    for (index, page) in data.chunks(PAGE).enumerate() {
+        // The first page stays, so that there is a piece for what follows to be the tail of.
+        if index > 0 && FILLERS.iter().any(|filler| page.iter().all(|byte| byte == filler)) {
+            continue;
+        }
+        let range = index * PAGE..index * PAGE + page.len();
+        match kept.last_mut() {
+            Some(last) if range.start - last.end < SHORTEST_GAP => last.end = range.end,
+            _ => kept.push(range),
+        }
+    }
+    let ends = kept.iter().skip(1).map(|next| next.start as u64).chain([whole.memory_size]);
+    let piece = |(range, end): (&std::ops::Range<usize>, u64)| {
+        let start = range.start as u64;
+        Segment {
+            offset: whole.offset + start,
+            virtual_address: whole.virtual_address + start,
+            address: whole.address + start,
+            file_size: range.len() as u64,
+            memory_size: end - start,
+            ..*whole
+        }
+    };
+    kept.iter().zip(ends).map(piece).collect()
 }
 
 /// Walks a note segment: name size, content size, type, then name and content, each padded to four bytes.
@@ -83,55 +207,5 @@ fn number(image: &[u8], at: u64, width: u64) -> Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn header(kind: u32, offset: u64, address: u64, file: u64, memory: u64) -> Vec<u8> {
-        let mut out = kind.to_le_bytes().to_vec();
-        out.extend([0; 4]);
-        for field in [offset, !0, address, file, memory, 4096] {
-            out.extend(field.to_le_bytes());
-        }
-        out
-    }
-
-    /// Two loaded segments with a gap, and one note segment of two notes.
-    fn image(note_name: &[u8; 4]) -> Vec<u8> {
-        let mut notes = Vec::new();
-        for (name, kind, content) in [(b"GNU\0", 3, 7u32), (note_name, PVH_NOTE, 0x20_0123)] {
-            notes.extend([4u32, 4, kind].iter().flat_map(|n| n.to_le_bytes()));
-            notes.extend(name);
-            notes.extend(content.to_le_bytes());
-        }
-        let mut out = b"\x7fELF\x02\x01\x01".to_vec();
-        out.resize(64, 0);
-        out[32..40].copy_from_slice(&64u64.to_le_bytes());
-        out[54..56].copy_from_slice(&56u16.to_le_bytes());
-        out[56..58].copy_from_slice(&3u16.to_le_bytes());
-        out.extend(header(PT_LOAD, 0, 0x20_0000, 16, 0x1000));
-        out.extend(header(PT_LOAD, 0, 0x30_0000, 16, 0x5000));
-        out.extend(header(PT_NOTE, 64 + 3 * 56, 0x20_0000, notes.len() as u64, 0));
-        out.extend(notes);
-        out
-    }
-
-    #[test]
-    fn measures_from_the_first_byte_to_the_last_and_finds_the_entry() {
-        let expected = Shape { loaded: 0x10_5000, start: 0x20_0000, entry: 0x20_0123 };
-        assert_eq!(shape(&image(b"Xen\0")).expect("a good image"), expected);
-    }
-
-    #[test]
-    fn a_kernel_without_the_pvh_note_is_refused() {
-        let error = shape(&image(b"GNU\0")).expect_err("no PVH note");
-        assert!(error.to_string().contains("PVH"), "{error}");
-    }
-
-    #[test]
-    fn what_is_cut_short_is_refused() {
-        let whole = image(b"Xen\0");
-        for length in 0..whole.len() {
-            assert!(shape(&whole[..length]).is_err(), "{length} bytes were taken for a kernel");
-        }
-    }
-}
+#[path = "elf_test.rs"]
+mod tests;

@@ -61,11 +61,13 @@ pub fn built() -> Result<Option<PathBuf>> {
 
 fn key(fragments: &Fragments, source: &Source) -> Result<cache::Key> {
     let compiler = command::output(Command::new("gcc").arg("--version"))?;
-    Ok(cache::Key::new(1)
+    let key = cache::Key::new(1)
         .with(include_str!("compile.rs"))
-        .with(&fragments.text)
+        .with(include_str!("elf.rs"))
         .with(source.sha256())
-        .with(compiler.lines().next().unwrap_or_default()))
+        .with(compiler.lines().next().unwrap_or_default());
+    // What is asked counts; a better reason for it compiles nothing.
+    Ok(fragments.asked.iter().fold(key, |key, one| key.with(&one.symbol).with(one.value.to_string())))
 }
 
 /// Checks the configuration alone and tells how many symbols it asks for.

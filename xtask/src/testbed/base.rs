@@ -137,9 +137,7 @@ fn make_root(folder: &Path, kernel: &str, image: &Path) -> Result<()> {
         format!("cp \"$1\"/usr/bin/busybox {}", quoted(folder.join("busybox"))),
         "echo testbed > \"$1\"/etc/hostname; echo 127.0.0.1 localhost testbed > \"$1\"/etc/hosts".to_owned(),
     ];
-    progress::step("making the test host's Debian root", || {
-        Suite::new(ROOT_SUITE)?.bootstrap(&root, &ROOT_PACKAGES, &hooks)
-    })?;
+    Suite::new(ROOT_SUITE)?.bootstrap(&root, &ROOT_PACKAGES, &hooks)?;
     progress::step("making the test host's disk image", || {
         let disk = folder.join("root.ext4");
         let mut mke2fs = command::as_root("mke2fs");
