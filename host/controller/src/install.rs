@@ -4,10 +4,8 @@
 //! tests. Nothing that a pod can set has a say.
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-
-/// The VMM's file name.
-const VMM: &str = "theca-vmm";
 
 /// A file of Theca that is nowhere to be found.
 #[derive(Debug, thiserror::Error)]
@@ -23,57 +21,75 @@ fn folders(looked: &[PathBuf]) -> String {
     names.join(" or ")
 }
 
-/// The VMM program.
-pub fn vmm() -> Result<PathBuf, NotInstalled> {
-    let mut looked: Vec<_> = own_folder().into_iter().collect();
-    looked.push("/usr/bin".into());
-    find(VMM, "theca-vmm", looked, "")
+/// Theca's files on this machine. Nothing is looked for before it is asked for.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    /// Folders of programs, the first one first.
+    pub programs: Vec<PathBuf>,
+    /// Folders of kernels and initrds.
+    pub libraries: Vec<PathBuf>,
+    /// A kernel named by the environment.
+    pub kernel: Option<PathBuf>,
+    /// An initrd named by the environment.
+    pub initrd: Option<PathBuf>,
+    /// The device of KVM.
+    pub kvm: PathBuf,
 }
 
-/// The guest kernel, an ELF `vmlinux`.
-pub fn kernel() -> Result<PathBuf, NotInstalled> {
-    library_file("THECA_KERNEL", "vmlinux", "guest kernel (vmlinux)", ", or name one in THECA_KERNEL")
-}
-
-/// The initrd with the agent.
-pub fn initrd() -> Result<PathBuf, NotInstalled> {
-    library_file("THECA_INITRD", "initrd.cpio", "guest initrd (initrd.cpio)", ", or name one in THECA_INITRD")
-}
-
-fn library_file(
-    variable: &str,
-    name: &str,
-    what: &'static str,
-    hint: &'static str,
-) -> Result<PathBuf, NotInstalled> {
-    if let Some(path) = env::var_os(variable).filter(|path| !path.is_empty()) {
-        return Ok(path.into());
+impl Installation {
+    /// The one that this executable belongs to.
+    pub fn own() -> Self {
+        let executable = env::current_exe().unwrap_or_default();
+        let folder = executable.parent();
+        let library = folder.and_then(Path::parent).map(|prefix| prefix.join("lib/theca"));
+        let named = |variable| env::var_os(variable).filter(|path| path != OsStr::new("")).map(PathBuf::from);
+        Self {
+            programs: folder.map(PathBuf::from).into_iter().chain(["/usr/bin".into()]).collect(),
+            libraries: library.into_iter().chain(["/usr/lib/theca".into()]).collect(),
+            kernel: named("THECA_KERNEL"),
+            initrd: named("THECA_INITRD"),
+            kvm: "/dev/kvm".into(),
+        }
     }
-    let mut looked: Vec<_> = own_folder()
-        .as_deref()
-        .and_then(Path::parent)
-        .map(|prefix| prefix.join("lib/theca"))
-        .into_iter()
-        .collect();
-    looked.push("/usr/lib/theca".into());
-    find(name, what, looked, hint)
+
+    /// The VMM program.
+    pub fn vmm(&self) -> Result<PathBuf, NotInstalled> {
+        find("theca-vmm", "theca-vmm", &self.programs, "")
+    }
+
+    /// The guest kernel, an ELF `vmlinux`.
+    pub fn kernel(&self) -> Result<PathBuf, NotInstalled> {
+        let search =
+            || find("vmlinux", "guest kernel (vmlinux)", &self.libraries, ", or name one in THECA_KERNEL");
+        self.kernel.clone().map_or_else(search, Ok)
+    }
+
+    /// The initrd with the agent.
+    pub fn initrd(&self) -> Result<PathBuf, NotInstalled> {
+        let search = || {
+            find(
+                "initrd.cpio",
+                "guest initrd (initrd.cpio)",
+                &self.libraries,
+                ", or name one in THECA_INITRD",
+            )
+        };
+        self.initrd.clone().map_or_else(search, Ok)
+    }
 }
 
 fn find(
     name: &str,
     what: &'static str,
-    mut looked: Vec<PathBuf>,
+    folders: &[PathBuf],
     hint: &'static str,
 ) -> Result<PathBuf, NotInstalled> {
+    let mut looked = folders.to_vec();
     looked.dedup();
     match looked.iter().map(|folder| folder.join(name)).find(|path| path.exists()) {
         Some(path) => Ok(path),
         None => Err(NotInstalled { what, looked, hint }),
     }
-}
-
-fn own_folder() -> Option<PathBuf> {
-    Some(env::current_exe().ok()?.parent()?.to_owned())
 }
 
 #[cfg(test)]
@@ -83,7 +99,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_named_with_the_folders_that_were_searched() {
         let error =
-            find("vmlinux", "guest kernel", vec!["/nonexistent/lib".into(), "/none".into()], "").unwrap_err();
+            find("vmlinux", "guest kernel", &["/nonexistent/lib".into(), "/none".into()], "").unwrap_err();
         assert_eq!(
             error.to_string(),
             "no guest kernel was found in /nonexistent/lib or /none: install it there"
@@ -94,7 +110,7 @@ mod tests {
     fn the_first_folder_that_has_the_file_wins() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("vmlinux"), "").unwrap();
-        let looked = vec!["/nonexistent".into(), folder.path().into()];
-        assert_eq!(find("vmlinux", "guest kernel", looked, "").unwrap(), folder.path().join("vmlinux"));
+        let looked = ["/nonexistent".into(), folder.path().into()];
+        assert_eq!(find("vmlinux", "guest kernel", &looked, "").unwrap(), folder.path().join("vmlinux"));
     }
 }

@@ -18,7 +18,7 @@ use super::options::SandboxOptions;
 use super::slots::Slots;
 use super::timeline::Timeline;
 use crate::agent::{Agent, AgentError, Connector, Greeting, READY_PORT};
-use crate::install::{self, NotInstalled};
+use crate::install::{Installation, NotInstalled};
 use crate::run_dir::{RunDir, RunDirError};
 use crate::vmm::machine::{Attachments, MachineError, Opened};
 use crate::vmm::{Machine, Spawned, VmEnd, Vmm, VmmError};
@@ -100,6 +100,7 @@ pub struct Rest {
 
 /// The first half: everything is opened and the VMM process is started. Nothing in it waits.
 pub fn launch(
+    installation: &Installation,
     options: &SandboxOptions,
     folder: &RunDir,
     slots: &mut Slots,
@@ -109,8 +110,8 @@ pub fn launch(
         vcpus: options.vcpus,
         memory_mib: options.memory_mib,
         cmdline: options.kernel_cmdline.clone(),
-        kernel: options.kernel.clone().map_or_else(install::kernel, Ok)?,
-        initrd: install::initrd()?,
+        kernel: options.kernel.clone().map_or_else(|| installation.kernel(), Ok)?,
+        initrd: installation.initrd()?,
     };
     let console_path = folder.console_log();
     let open = |path: PathBuf, append: bool| {
@@ -123,13 +124,14 @@ pub fn launch(
     let socket = folder.vsock_socket();
     let listener = folder.listen(&socket)?;
     let attachments = Attachments {
+        kvm: &installation.kvm,
         console: &console,
         vsock: listener.into(),
         host_ports: vec![READY_PORT],
         slots: slots.freeze(!options.ephemeral),
     };
     let opened = machine.open(attachments)?;
-    let Spawned { vmm, dials, supervisor } = Vmm::spawn(&install::vmm()?, Stdio::from(log), console)?;
+    let Spawned { vmm, dials, supervisor } = Vmm::spawn(&installation.vmm()?, Stdio::from(log), console)?;
     timeline.mark("vmm_spawned");
     let rest = Rest {
         vmm: vmm.clone(),

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::agent::{Connector, GuestInfo};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
+use crate::install::Installation;
 use crate::run_dir::RunDir;
 use crate::task::rootfs::RootfsMount;
 use crate::task::stdio::IoRequest;
@@ -45,6 +46,8 @@ pub struct Setup {
     pub bundle: PathBuf,
     /// What it is made of.
     pub options: SandboxOptions,
+    /// Theca's files on this machine.
+    pub installation: Installation,
     /// How its agent is reached.
     pub connector: Arc<dyn Connector>,
     /// Begun with the keeper.

@@ -13,8 +13,6 @@ use super::disk::DiskFile;
 const GUEST_CID: u64 = 3;
 /// Bound of the console log.
 const CONSOLE_BYTES: u32 = 256 * 1024;
-/// Where KVM is.
-const KVM: &str = "/dev/kvm";
 
 /// Why a machine cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +69,8 @@ pub struct Machine {
 
 /// What a machine is connected to.
 pub struct Attachments<'a> {
+    /// The device of KVM.
+    pub kvm: &'a Path,
     /// Console log, open for reading and writing.
     pub console: &'a File,
     /// Listening socket behind which the guest's ports are.
@@ -111,7 +111,7 @@ impl Machine {
     pub fn open(&self, attachments: Attachments<'_>) -> Result<Opened, MachineError> {
         self.check()?;
         let mut fds = Descriptors::default();
-        let kvm = fds.add(open_kvm()?.into());
+        let kvm = fds.add(open_kvm(attachments.kvm)?.into());
         let kernel = fds.add(open("the guest kernel", &self.kernel)?.into());
         let initrd = fds.add(open("the guest's initrd", &self.initrd)?.into());
         let console = attachments.console.try_clone().map_err(MachineError::Duplicate)?;
@@ -159,11 +159,11 @@ impl Descriptors {
     }
 }
 
-fn open_kvm() -> Result<File, MachineError> {
-    OpenOptions::new().read(true).write(true).open(KVM).map_err(|source| match source.kind() {
+fn open_kvm(path: &Path) -> Result<File, MachineError> {
+    OpenOptions::new().read(true).write(true).open(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => MachineError::NoKvm,
         io::ErrorKind::PermissionDenied => MachineError::KvmDenied,
-        _ => MachineError::Open { what: "KVM at", path: KVM.into(), source },
+        _ => MachineError::Open { what: "KVM at", path: path.to_owned(), source },
     })
 }
 

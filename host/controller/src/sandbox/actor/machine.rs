@@ -40,7 +40,13 @@ impl Actor {
 
     pub(super) fn boot(&mut self) {
         let setup = &self.setup;
-        match boot::launch(&setup.options, &setup.folder, &mut self.slots, &setup.timeline) {
+        match boot::launch(
+            &setup.installation,
+            &setup.options,
+            &setup.folder,
+            &mut self.slots,
+            &setup.timeline,
+        ) {
             Ok(Launched { vmm, supervisor, rest }) => {
                 info!(pid = vmm.pid(), "VM started");
                 let ended = vmm.clone();

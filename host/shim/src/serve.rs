@@ -1,0 +1,81 @@
+//! `serve`: the keeper itself. One thread, one sandbox; it ends when the sandbox has.
+
+use std::io::{self, Read};
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use theca_api::agent::GrpcConnector;
+use theca_api::keeper::KeeperService;
+use theca_api::{convert, task};
+use theca_controller::install::Installation;
+use theca_controller::run_dir::{RunDir, state_root};
+use theca_controller::sandbox::{Sandbox, Setup, Timeline};
+use theca_controller::sys::inherit;
+use theca_proto::theca::keeper::v1::keeper_ttrpc;
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+use tracing::info;
+use ttrpc::r#async::Server;
+use ttrpc::r#async::transport::Listener;
+
+use crate::args::Args;
+use crate::log;
+
+/// How long clients may take to receive their last answers.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Serves on the inherited socket `listener` until the sandbox is gone.
+pub fn run(args: &Args, listener: RawFd) -> anyhow::Result<()> {
+    let timeline = Timeline::begin();
+    let listener = inherit::take(listener).context("no socket was passed to serve on")?;
+    nix::unistd::setsid().context("failed to leave the caller's session")?;
+    let (namespace, id) = args.sandbox()?;
+    let folder = RunDir::new(&state_root(), namespace, id);
+    log::begin(&folder.keeper_log(), args.debug)?;
+    let mut options = Vec::new();
+    io::stdin().read_to_end(&mut options).context("failed to read the sandbox's options")?;
+    let setup = Setup {
+        folder,
+        bundle: args.bundle.clone(),
+        options: convert::options::sandbox(&options)?,
+        installation: Installation::own(),
+        connector: Arc::new(GrpcConnector),
+        timeline,
+    };
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to set up the runtime")?;
+    runtime.block_on(serve(setup, listener))
+}
+
+async fn serve(setup: Setup, listener: OwnedFd) -> anyhow::Result<()> {
+    let (sandbox, mut ended) = Sandbox::begin(setup);
+    let keeper = keeper_ttrpc::serve(Arc::new(KeeperService::new(sandbox.clone())));
+    let listener = Listener::try_from(UnixListener::from(listener)).context("failed to listen")?;
+    let mut server = Server::new()
+        .add_listener(listener)
+        .register_service(task::services(&sandbox))
+        .register_service(keeper.into_services());
+    server.start().await.context("failed to serve")?;
+    let mut terminate = signal(SignalKind::terminate()).context("failed to watch for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to watch for signals")?;
+    loop {
+        tokio::select! {
+            done = &mut ended => {
+                done.context("the sandbox's owner failed")?;
+                break;
+            }
+            _ = terminate.recv() => sandbox.terminate().await,
+            _ = interrupt.recv() => sandbox.terminate().await,
+        }
+    }
+    info!("the sandbox is gone");
+    // What is not answered by then has nobody who waits for it.
+    let _ = timeout(FAREWELL, server.shutdown()).await;
+    Ok(())
+}
