@@ -86,17 +86,33 @@ pub fn chain_id(diff_ids: &[Digest]) -> Digest {
     rest.iter().fold(*first, |chain, diff_id| Digest::of(format!("{chain} {diff_id}").as_bytes()))
 }
 
+/// A digest of bytes that come in pieces.
+#[derive(Clone, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// Takes the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all pieces.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
 /// Passes a stream on while hashing and counting what was read.
 pub struct HashingReader<R> {
     inner: R,
-    hasher: Sha256,
+    hasher: Hasher,
     count: u64,
 }
 
 impl<R: Read> HashingReader<R> {
     /// Starts hashing at the stream's current position.
     pub fn new(inner: R) -> Self {
-        Self { inner, hasher: Sha256::new(), count: 0 }
+        Self { inner, hasher: Hasher::default(), count: 0 }
     }
 
     /// Bytes read so far.
@@ -107,7 +123,7 @@ impl<R: Read> HashingReader<R> {
     /// Reads what is left and gives the digest of the whole.
     pub fn finish(mut self) -> io::Result<(Digest, u64)> {
         io::copy(&mut self, &mut io::sink())?;
-        Ok((Digest(self.hasher.finalize().into()), self.count))
+        Ok((self.hasher.finish(), self.count))
     }
 }
 

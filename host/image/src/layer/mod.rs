@@ -246,8 +246,10 @@ struct Watched<'a, R> {
 impl<R: Read> Read for Watched<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
-        self.count += n as u64;
-        self.stopped = self.stopped || !(self.advance)(self.count);
+        if n > 0 {
+            self.count += n as u64;
+            self.stopped = self.stopped || !(self.advance)(self.count);
+        }
         if self.stopped { Err(io::Error::other("stopped on request")) } else { Ok(n) }
     }
 }

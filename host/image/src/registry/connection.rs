@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::Path;
-use std::sync::Once;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,7 +13,7 @@ use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, RegistryOperation};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::limits::DOCUMENT_MAX;
 use crate::progress::{Progress, Step};
 use crate::reference::Reference;
@@ -90,7 +90,7 @@ impl Connection {
         }
     }
 
-    /// Gets a blob of a known size to a file. What breaks off goes on where it was.
+    /// Gets a blob of a known size to a file, and verifies it. What breaks off goes on where it was.
     pub(super) async fn blob(
         &self,
         digest: &Digest,
@@ -98,71 +98,102 @@ impl Connection {
         path: &Path,
         progress: &dyn Progress,
     ) -> Result<(), RegistryError> {
-        let mut file =
-            File::create(path).map_err(|source| RegistryError::Write { path: path.to_owned(), source })?;
+        let mut blob = PartialBlob::create(*digest, size, path)?;
         let mut attempt = 1;
         loop {
-            match self.blob_rest(digest, size, &mut file, path, progress).await {
+            match self.rest_of(&mut blob, progress).await {
                 Err(RegistryError::Blob { source, .. }) if attempt < ATTEMPTS && is_transient(&source) => {
                     tracing::debug!(%digest, attempt, error = %source, "a download broke off");
                     tokio::time::sleep(Duration::from_millis(200) * attempt).await;
                     attempt += 1;
                 }
-                other => return other,
+                Ok(()) => break,
+                Err(error) => return Err(error),
             }
         }
+        let found = blob.hasher.finish();
+        if found == *digest {
+            return Ok(());
+        }
+        let registry = self.name.registry().to_owned();
+        Err(RegistryError::Mismatch { registry, what: "a blob", expected: *digest, found })
     }
 
-    async fn blob_rest(
+    async fn rest_of(
         &self,
-        digest: &Digest,
-        size: u64,
-        file: &mut File,
-        path: &Path,
+        blob: &mut PartialBlob<'_>,
         progress: &dyn Progress,
     ) -> Result<(), RegistryError> {
-        let failed = |source| RegistryError::Blob { name: self.name.familiar(), digest: *digest, source };
-        let unwritten = |source| RegistryError::Write { path: path.to_owned(), source };
+        let (digest, size) = (blob.digest, blob.size);
+        let failed = |source| RegistryError::Blob { name: self.name.familiar(), digest, source };
+        let refused = |error: OciDistributionError| failed(io::Error::other(error));
         let descriptor = OciDescriptor { digest: digest.to_string(), ..OciDescriptor::default() };
-        let mut done = file.stream_position().map_err(unwritten)?;
         let image = image(&self.name);
-        let mut stream = if done == 0 {
-            self.client
-                .pull_blob_stream(&image, &descriptor)
-                .await
-                .map_err(|error| failed(io::Error::other(error)))?
+        let mut stream = if blob.done == 0 {
+            self.client.pull_blob_stream(&image, &descriptor).await.map_err(refused)?
         } else {
-            let rest = self.client.pull_blob_stream_partial(&image, &descriptor, done, None).await;
-            match rest.map_err(|error| failed(io::Error::other(error)))? {
+            match self
+                .client
+                .pull_blob_stream_partial(&image, &descriptor, blob.done, None)
+                .await
+                .map_err(refused)?
+            {
                 BlobResponse::Partial(stream) => stream,
                 BlobResponse::Full(stream) => {
-                    done = 0;
-                    file.rewind().map_err(unwritten)?;
+                    blob.start_again()?;
                     stream
                 }
             }
         };
-        while let Some(chunk) = stream.next().await {
+        while blob.done < size {
+            let Some(chunk) = stream.next().await else {
+                let words = format!("ended after {} of {size} bytes", blob.done);
+                return Err(failed(io::Error::new(io::ErrorKind::UnexpectedEof, words)));
+            };
             let chunk = chunk.map_err(failed)?;
-            done += chunk.len() as u64;
-            if done > size {
-                return Err(failed(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("longer than its {size} bytes"),
-                )));
+            if chunk.len() as u64 > size - blob.done {
+                let words = format!("is longer than its {size} bytes");
+                return Err(failed(io::Error::new(io::ErrorKind::InvalidData, words)));
             }
-            file.write_all(&chunk).map_err(unwritten)?;
-            progress.advanced(Step::Fetch(*digest), done, Some(size));
+            blob.append(&chunk)?;
+            progress.advanced(Step::Fetch(digest), blob.done, Some(size));
             if progress.cancelled() {
                 return Err(RegistryError::Cancelled);
             }
         }
-        if done < size {
-            return Err(failed(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                format!("ended after {done} of {size} bytes"),
-            )));
-        }
+        Ok(())
+    }
+}
+
+/// A blob's file on its way to being complete.
+struct PartialBlob<'a> {
+    digest: Digest,
+    size: u64,
+    path: &'a Path,
+    file: File,
+    hasher: Hasher,
+    done: u64,
+}
+
+impl<'a> PartialBlob<'a> {
+    fn create(digest: Digest, size: u64, path: &'a Path) -> Result<Self, RegistryError> {
+        let unwritten = |source| RegistryError::Write { path: path.to_owned(), source };
+        let file = File::create(path).map_err(unwritten)?;
+        Ok(Self { digest, size, path, file, hasher: Hasher::default(), done: 0 })
+    }
+
+    fn append(&mut self, chunk: &[u8]) -> Result<(), RegistryError> {
+        let unwritten = |source| RegistryError::Write { path: self.path.to_owned(), source };
+        self.file.write_all(chunk).map_err(unwritten)?;
+        self.hasher.update(chunk);
+        self.done += chunk.len() as u64;
+        Ok(())
+    }
+
+    fn start_again(&mut self) -> Result<(), RegistryError> {
+        let unwritten = |source| RegistryError::Write { path: self.path.to_owned(), source };
+        self.file.rewind().and_then(|()| self.file.set_len(0)).map_err(unwritten)?;
+        (self.hasher, self.done) = (Hasher::default(), 0);
         Ok(())
     }
 }
@@ -179,7 +210,7 @@ fn client(
     verify: bool,
     options: &PullOptions,
 ) -> Result<Result<Client, OciDistributionError>, RegistryError> {
-    install_tls();
+    install_tls()?;
     let mut config = ClientConfig {
         protocol,
         accept_invalid_certificates: !verify,
@@ -196,14 +227,17 @@ fn client(
     Ok(Client::try_from(config))
 }
 
-/// Makes ring rustls' provider for the process, unless the program has chosen one.
-fn install_tls() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+/// Makes ring rustls' provider for the process, unless the program has chosen one. Without any CA certificates on the
+/// machine oci-client would panic, even where plain HTTP is all that is wanted.
+fn install_tls() -> Result<(), RegistryError> {
+    static CERTIFICATES: OnceLock<bool> = OnceLock::new();
+    let found = CERTIFICATES.get_or_init(|| {
         if rustls::crypto::ring::default_provider().install_default().is_err() {
             tracing::debug!("the program's own TLS provider is used");
         }
+        !rustls_native_certs::load_native_certs().certs.is_empty()
     });
+    if *found { Ok(()) } else { Err(RegistryError::NoCertificates) }
 }
 
 fn is_loopback(registry: &str) -> bool {

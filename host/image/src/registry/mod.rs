@@ -58,6 +58,9 @@ pub enum RegistryError {
         /// Why.
         source: io::Error,
     },
+    /// No certificates of the system's own.
+    #[error("this machine has no CA certificates: install the package ca-certificates")]
+    NoCertificates,
     /// The registry cannot be reached, or does not let us in.
     #[error("failed to log in to registry {registry}")]
     Login {
