@@ -155,9 +155,9 @@ fn boot_in(options: &Options, folder: &Path) -> anyhow::Result<bool> {
     if !options.quiet {
         std::io::stdout().write_all(&console)?;
     }
-    let end = outcome?;
     drop(keeper);
     let status = child.wait()?;
+    let end = outcome.with_context(|| format!("the VMM ended with {status}"))?;
     println!("boot: {end:?}, vmm {status}, {} ms in all", began.elapsed().as_millis());
     Ok(end == ExitReason::Shutdown)
 }

@@ -12,14 +12,11 @@ const BASE: &[&str] = &[
     // How a guest ends must tell why: see `vcpu::exit`.
     "reboot=k,panic_warm",
     "panic=-1",
-    // There is neither; do not look for them.
-    "pci=off",
-    "acpi=off",
-    "i8042.noaux",
-    "i8042.nokbd",
     // The host keeps the time-stamp counters of a VM in step, and timer interrupts need no trial.
     "tsc=reliable",
     "no_timer_check",
+    // Rewriting every lock prefix of the kernel for one processor copies most of its pages.
+    "noreplace-smp",
     // The first container must not wait for entropy.
     "random.trust_cpu=on",
     "cryptomgr.notests",

@@ -73,6 +73,8 @@ pub struct Image<'a> {
     pub cmdline: &'a str,
     /// Processors for the MP table.
     pub vcpus: u8,
+    /// MMIO slots for the MP table.
+    pub devices: usize,
 }
 
 /// Loads `image` and writes the tables that its kernel reads; answers where and how the boot vCPU enters it.
@@ -84,7 +86,7 @@ pub fn load(memory: &GuestMemory, size: MemorySize, image: &Image<'_>) -> Result
     };
     let map = layout::memory_map(size.bytes());
     memory.write_slice(&cmdline::terminated(image.cmdline)?, GuestAddress(layout::COMMAND_LINE))?;
-    memory.write_slice(&mptable::table(image.vcpus), GuestAddress(layout::MP_TABLE))?;
+    memory.write_slice(&mptable::table(image.vcpus, image.devices), GuestAddress(layout::MP_TABLE))?;
     match kernel.entry {
         Entry::Pvh(_) => {
             for (address, bytes) in pvh::tables(&map, initrd) {

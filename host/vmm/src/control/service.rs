@@ -147,7 +147,7 @@ impl Service {
             jail::allow_disk(disk)?;
         }
         let machine = machine::build(config, &self.outbox)?;
-        seccomp::install(&seccomp::compile(ThreadKind::Control)?)?;
+        seccomp::install(&seccomp::compile(ThreadKind::Control))?;
         self.machine = Some(machine);
         self.phase = Phase::Built;
         Ok(())

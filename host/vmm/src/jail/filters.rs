@@ -1,12 +1,12 @@
 //! Which system calls each kind of thread may make, and why. Everything else ends the process.
 
 use libc::{
-    SYS_accept4, SYS_brk, SYS_close, SYS_epoll_ctl, SYS_epoll_wait, SYS_exit, SYS_exit_group, SYS_fallocate,
-    SYS_fdatasync, SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom, SYS_ioctl, SYS_lseek, SYS_madvise,
-    SYS_mmap, SYS_mremap, SYS_munmap, SYS_poll, SYS_pread64, SYS_preadv, SYS_prlimit64, SYS_pwrite64,
-    SYS_pwritev, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_restart_syscall, SYS_rt_sigprocmask,
-    SYS_rt_sigreturn, SYS_sendmsg, SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_tgkill,
-    SYS_timerfd_settime, SYS_write,
+    SYS_accept4, SYS_brk, SYS_clock_gettime, SYS_close, SYS_epoll_ctl, SYS_epoll_wait, SYS_exit,
+    SYS_exit_group, SYS_fallocate, SYS_fdatasync, SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom,
+    SYS_ioctl, SYS_lseek, SYS_madvise, SYS_mmap, SYS_mremap, SYS_munmap, SYS_poll, SYS_pread64, SYS_preadv,
+    SYS_prlimit64, SYS_pwrite64, SYS_pwritev, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg,
+    SYS_restart_syscall, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sendmsg, SYS_shutdown, SYS_sigaltstack,
+    SYS_socketpair, SYS_tgkill, SYS_timerfd_settime, SYS_write,
 };
 
 #[cfg(debug_assertions)]
@@ -78,6 +78,7 @@ const RUNTIME: &[Rule] = &[
     call(SYS_rt_sigreturn, "return from the kick signal's handler"),
     call(SYS_restart_syscall, "a call that was stopped and continued"),
     call(SYS_close, "dropping descriptors"),
+    call(SYS_clock_gettime, "time, on hosts whose clock cannot be read without the kernel"),
     call(SYS_write, "eventfds, and a line on stderr when a device fails"),
     call(SYS_exit, "a thread's end"),
     call(SYS_exit_group, "the process' end"),

@@ -7,6 +7,7 @@
 pub mod filters;
 mod limits;
 mod namespaces;
+mod program;
 pub mod seccomp;
 
 use std::io;

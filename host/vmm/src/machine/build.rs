@@ -42,7 +42,7 @@ pub enum BuildError {
     /// A vCPU's thread.
     #[error(transparent)]
     Vcpu(#[from] VcpuError),
-    /// A thread or its system call filter.
+    /// A device's thread.
     #[error(transparent)]
     Threads(#[from] threads::ThreadError),
     /// Limits.
@@ -59,7 +59,8 @@ pub fn build(config: MachineConfig, outbox: &Arc<Outbox>) -> Result<Machine, Bui
 
     let console = Arc::new(Mutex::new(config.console));
     let plan = Plan { console: console.clone(), vsock: config.vsock, disks: config.disks, rng: config.rng };
-    let cmdline = cmdline::compose(devices::count(&plan), &config.cmdline);
+    let slots = devices::count(&plan);
+    let cmdline = cmdline::compose(slots, &config.cmdline);
     let (devices, loops) = devices::build(plan, &memory, outbox)?;
     devices.connect(&vm)?;
 
@@ -68,6 +69,7 @@ pub fn build(config: MachineConfig, outbox: &Arc<Outbox>) -> Result<Machine, Bui
         initrd: config.initrd.as_ref(),
         cmdline: &cmdline,
         vcpus: config.vcpus,
+        devices: slots,
     };
     let entry = boot::load(&memory, config.memory, &image)?;
 

@@ -95,7 +95,7 @@ pub fn build(
     let log = plan.console;
     let print = move |bytes: &[u8]| log.lock().unwrap_or_else(PoisonError::into_inner).write(bytes);
     add("console", Box::new(Console::new(Box::new(print))), &events)?;
-    add("balloon", Box::new(Balloon::default()), &events)?;
+    add("balloon", Box::<Balloon>::default(), &events)?;
     if plan.rng {
         add("rng", Box::new(Rng::new()), &events)?;
     }

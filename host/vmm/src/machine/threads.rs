@@ -9,7 +9,7 @@ use theca_vmm_protocol::ExitReason;
 use super::devices::Loop;
 use crate::control::Outbox;
 use crate::jail::filters::ThreadKind;
-use crate::jail::seccomp::{self, Filter, SeccompError};
+use crate::jail::seccomp::{self, Filter};
 use crate::vcpu::{self, VcpuError};
 
 /// Stack of a thread that serves devices.
@@ -17,19 +17,11 @@ const STACK: usize = 128 << 10;
 
 /// Why a thread does not run.
 #[derive(Debug, thiserror::Error)]
-pub enum ThreadError {
-    /// No thread.
-    #[error("failed to start thread {name}")]
-    Spawn {
-        /// Its name.
-        name: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// No filter.
-    #[error(transparent)]
-    Filter(#[from] SeccompError),
+#[error("failed to start thread {name}")]
+pub struct ThreadError {
+    name: String,
+    #[source]
+    source: io::Error,
 }
 
 /// Gives each vCPU its thread, in state Created.
@@ -39,7 +31,7 @@ pub fn spawn_vcpus(
     outbox: &Arc<Outbox>,
 ) -> Result<Vec<vcpu::Handle>, super::BuildError> {
     vcpu::install_kick_signal()?;
-    let filter = seccomp::compile(ThreadKind::Vcpu).map_err(ThreadError::from)?;
+    let filter = seccomp::compile(ThreadKind::Vcpu);
     let on_exit: Arc<dyn Fn(ExitReason) + Send + Sync> = {
         let outbox = outbox.clone();
         Arc::new(move |reason| outbox.exit(reason))
@@ -53,8 +45,8 @@ pub fn spawn_vcpus(
 
 /// Gives each event loop its thread.
 pub fn spawn_loops(loops: Vec<Loop>) -> Result<(), ThreadError> {
-    let devices = seccomp::compile(ThreadKind::Devices)?;
-    let disks = seccomp::compile(ThreadKind::Disk)?;
+    let devices = seccomp::compile(ThreadKind::Devices);
+    let disks = seccomp::compile(ThreadKind::Disk);
     for Loop { disk, events } in loops {
         let (name, filter) = match disk {
             Some(index) => (format!("blk-{index}"), disks.clone()),
@@ -71,7 +63,7 @@ pub fn spawn_loops(loops: Vec<Loop>) -> Result<(), ThreadError> {
             .name(name.clone())
             .stack_size(STACK)
             .spawn(body)
-            .map_err(|source| ThreadError::Spawn { name, source })?;
+            .map_err(|source| ThreadError { name, source })?;
     }
     Ok(())
 }

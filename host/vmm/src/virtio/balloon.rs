@@ -2,7 +2,8 @@
 //!
 //! The guest tells which pages it does not use, and they go back to the host at once: memory that a sandbox once needed is
 //! not kept for its life. Nothing is ever inflated, and statistics are not offered: their queue is one more thing for a
-//! guest to flood. Pages read as zero afterwards, which holds as long as RAM is anonymous.
+//! guest to flood. What reported pages read as afterwards is not promised: zero, or what a file mapped there holds. A driver
+//! that depends on it wants VIRTIO_BALLOON_F_PAGE_POISON, finds it missing and does not report.
 
 use super::{Active, Chain, ConfigSpace, DeviceError, DeviceId, Served, VirtioDevice};
 use crate::sys::guest_io;

@@ -38,6 +38,11 @@ impl ConfigSpace {
         }
     }
 
+    /// The whole space.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.shared.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Changes as the driver sees them: it compares generations around a read of several registers.
     pub fn generation(&self) -> u32 {
         self.shared.generation.load(Ordering::Acquire)

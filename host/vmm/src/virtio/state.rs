@@ -25,6 +25,8 @@ pub struct DeviceState {
     pub interrupt_reasons: u32,
     /// ConfigGeneration.
     pub config_generation: u32,
+    /// The configuration space: a disk's capacity, a socket device's context id.
+    pub config: Vec<u8>,
     /// One per queue of the device.
     pub queues: Vec<QueueState>,
 }
@@ -74,6 +76,9 @@ pub enum RestoreError {
     /// Another number of queues, or one of an impossible size.
     #[error("saved queues do not fit the device")]
     Queues,
+    /// What the driver read of the device is not what it would read now.
+    #[error("saved configuration space differs from the device's")]
+    Config,
     /// A running queue that cannot run.
     #[error(transparent)]
     Queue(#[from] QueueError),

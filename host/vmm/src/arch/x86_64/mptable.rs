@@ -1,8 +1,11 @@
 //! The MP table: without ACPI it is how the guest finds its processors and the IOAPIC.
 //!
 //! Intel MultiProcessor Specification 1.4, chapter 4: a floating pointer, a header, then one entry per processor, the bus,
-//! the IOAPIC, one interrupt source per IOAPIC pin, and the two local inputs. Line N of the ISA bus is pin N,
-//! edge-triggered, which is what an irqfd without resampling raises.
+//! the IOAPIC, one interrupt source per line in use, and the two local inputs. Line N of the ISA bus is pin N,
+//! edge-triggered, which is what an irqfd without resampling raises. Lines without a device are left out: the guest
+//! programs every line that it is told of, at an exit per register.
+
+use std::collections::BTreeSet;
 
 use super::layout;
 use super::record::Record;
@@ -19,8 +22,11 @@ const INTERRUPT_VECTORED: u8 = 0;
 const INTERRUPT_NMI: u8 = 1;
 const INTERRUPT_EXTERNAL: u8 = 3;
 
-/// The table for `vcpus` processors with APIC ids from 0, to be placed at [`layout::MP_TABLE`].
-pub fn table(vcpus: u8) -> Vec<u8> {
+/// The interval timer's line, for kernels that find no better clock.
+const TIMER_LINE: u8 = 0;
+
+/// The table for `vcpus` processors with APIC ids from 0 and `devices` MMIO slots, to be placed at [`layout::MP_TABLE`].
+pub fn table(vcpus: u8, devices: usize) -> Vec<u8> {
     let ioapic_id = vcpus;
     let mut entries = Vec::new();
     for id in 0..vcpus {
@@ -31,8 +37,9 @@ pub fn table(vcpus: u8) -> Vec<u8> {
     }
     entries.push(Record::new().u8(1).u8(ISA_BUS).bytes(b"ISA   ").finish());
     entries.push(Record::new().u8(2).u8(ioapic_id).u8(IOAPIC_VERSION).u8(1).u32(layout::IOAPIC).finish());
-    for pin in 0..layout::IOAPIC_PINS as u8 {
-        entries.push(interrupt(3, INTERRUPT_VECTORED, pin, ioapic_id, pin));
+    let lines: BTreeSet<u8> = (0..devices).map(|slot| layout::irq(slot) as u8).chain([TIMER_LINE]).collect();
+    for line in lines {
+        entries.push(interrupt(3, INTERRUPT_VECTORED, line, ioapic_id, line));
     }
     entries.push(interrupt(4, INTERRUPT_EXTERNAL, 0, 0, 0));
     entries.push(interrupt(4, INTERRUPT_NMI, 0, ALL_LAPICS, 1));
@@ -86,7 +93,7 @@ mod tests {
 
     #[test]
     fn both_parts_sum_to_zero() {
-        let bytes = table(2);
+        let bytes = table(2, 4);
         assert_eq!(&bytes[..4], b"_MP_");
         assert_eq!(sum(&bytes[..16]), 0);
         assert_eq!(&bytes[16..20], b"PCMP");
@@ -95,12 +102,18 @@ mod tests {
 
     #[test]
     fn the_stated_length_is_the_length() {
-        let bytes = table(3);
+        let bytes = table(3, 4);
         assert_eq!(usize::from(u16::from_le_bytes([bytes[20], bytes[21]])), bytes.len() - 16);
     }
 
     #[test]
+    fn only_lines_in_use_are_listed() {
+        let lines = |devices| (table(1, devices).len() - table(1, 0).len()) / 8;
+        assert_eq!((lines(0), lines(4), lines(19), lines(40)), (0, 4, 19, 19));
+    }
+
+    #[test]
     fn the_largest_machine_fits_below_the_reserved_area() {
-        assert!(table(32).len() <= layout::MP_TABLE_MAX, "{} bytes", table(32).len());
+        assert!(table(32, 99).len() <= layout::MP_TABLE_MAX, "{} bytes", table(32, 99).len());
     }
 }

@@ -214,3 +214,14 @@ fn a_saved_disk_continues_where_it_was() {
     assert_eq!(guest.machine.read(data, 512), [9; 512]);
     assert_eq!(restored.state().queues[0].next_used, 2);
 }
+
+#[test]
+fn a_saved_disk_does_not_continue_on_one_of_another_size() {
+    let saved = guest(16, false).machine.transport.state();
+    let other = guest(17, false);
+    let device = Box::new(Block::new(other.slot.clone()));
+    let (memory, events) = (other.machine.memory.clone(), other.machine.events.handle());
+    let interrupt = crate::virtio::Interrupt::new().unwrap();
+    let restored = crate::virtio::MmioTransport::restore(device, memory, interrupt, &events, &saved);
+    assert!(matches!(restored, Err(crate::virtio::RestoreError::Config)));
+}

@@ -59,6 +59,9 @@ impl MmioTransport {
         {
             let mut registers = transport.registers();
             registers.restore(state)?;
+            if state.config != transport.config.bytes() {
+                return Err(RestoreError::Config);
+            }
             transport.config.restore_generation(state.config_generation);
             let reasons = register::VIRTIO_MMIO_INT_VRING | register::VIRTIO_MMIO_INT_CONFIG;
             transport.interrupt.restore(state.interrupt_reasons & reasons, state.needs_reset);
@@ -77,6 +80,7 @@ impl MmioTransport {
             needs_reset: self.interrupt.failed(),
             interrupt_reasons: self.interrupt.reasons(),
             config_generation: self.config.generation(),
+            config: self.config.bytes(),
             ..registers.save()
         };
         for (saved, running) in state.queues.iter_mut().zip(self.running.placements().unwrap_or_default()) {

@@ -233,6 +233,7 @@ impl Registers {
             selectors: [self.device_word, self.driver_word, self.selected_queue],
             interrupt_reasons: 0,
             config_generation: 0,
+            config: Vec::new(),
             queues: self.queues.iter().map(|queue| QueueState::new(queue.ready, queue.placement)).collect(),
         }
     }
