@@ -14,11 +14,11 @@
 //! Each direction ends on its own. What a guest had sent before it ended its side reaches the stream however slowly that is
 //! read (Draining); a connection that the guest cuts off without ending it is cut off.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
+use super::backlog::Backlog;
 use super::credit::Credit;
 use super::handshake;
 use super::packet::{Header, NO_RECEIVE, NO_SEND, Op};
@@ -109,7 +109,7 @@ pub struct Connection<S> {
     stream: S,
     phase: Phase,
     credit: Credit,
-    backlog: VecDeque<u8>,
+    backlog: Backlog,
     due: Due,
     ends: Ends,
     /// Shutdown flags that the guest has been sent.
@@ -148,7 +148,7 @@ impl<S: Stream> Connection<S> {
             stream,
             phase,
             credit: Credit::new(window),
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
             due,
             ends,
             told: 0,
@@ -243,16 +243,7 @@ impl<S: Stream> Connection<S> {
             self.credit.forwarded(payload.len() as u32);
             return Verdict::Keep;
         }
-        let held = self.backlog.len();
-        self.backlog.resize(held + payload.len(), 0);
-        let (front, back) = self.backlog.as_mut_slices();
-        let (first, second) = match held.checked_sub(front.len()) {
-            Some(into_back) => (&mut back[into_back..], &mut [][..]),
-            None => (&mut front[held..], back),
-        };
-        // Both are exactly as long as the payload together.
-        let _ = payload.read(first);
-        let _ = payload.read(second);
+        self.backlog.append(payload);
         Verdict::Keep
     }
 
@@ -265,12 +256,17 @@ impl<S: Stream> Connection<S> {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(_) => {
-                self.ends.host_receives = false;
-                self.credit.forwarded(self.backlog.len() as u32);
-                self.backlog = VecDeque::new();
+                self.host_gone();
                 0
             }
         }
+    }
+
+    /// Nobody reads any more: what comes from the guest is dropped, so that it need not wait.
+    fn host_gone(&mut self) {
+        self.ends.host_receives = false;
+        self.credit.forwarded(self.backlog.len() as u32);
+        self.backlog.clear();
     }
 
     fn guest_shutdown(&mut self, flags: u32) -> Verdict {
@@ -307,24 +303,21 @@ impl<S: Stream> Connection<S> {
         self.hangup |= ready.hangup;
         self.closed |= ready.closed;
         if self.closed && !self.ends.host_sends && self.ends.host_receives {
-            self.took(Err(io::ErrorKind::BrokenPipe.into()));
+            self.host_gone();
         }
         if ready.writable { self.flush() } else { Verdict::Keep }
     }
 
     fn flush(&mut self) -> Verdict {
         while !self.backlog.is_empty() {
-            let written = self.stream.write_bytes(self.backlog.as_slices().0);
-            match self.took(written) {
-                0 => break,
-                count => drop(self.backlog.drain(..count)),
+            let written = self.backlog.write_to(&mut self.stream);
+            if self.took(written) == 0 {
+                break;
             }
         }
         if !self.backlog.is_empty() {
             return Verdict::Keep;
         }
-        // An idle connection holds no memory.
-        self.backlog = VecDeque::new();
         if self.phase == Phase::Draining {
             return Verdict::Close;
         }
@@ -426,7 +419,7 @@ impl<S: Stream> Connection<S> {
         self.ends.host_sends = false;
         self.readable = false;
         if self.closed {
-            self.took(Err(io::ErrorKind::BrokenPipe.into()));
+            self.host_gone();
         }
     }
 }

@@ -13,6 +13,7 @@
 //! All of it runs on the devices' thread and nothing in it blocks. After a snapshot is restored the guest is told that its
 //! connections are gone (a transport reset event): their other ends live in another process.
 
+mod backlog;
 mod connection;
 mod credit;
 #[cfg(test)]
@@ -195,13 +196,16 @@ impl Vsock {
     }
 
     /// Takes in programs that connected to the Unix socket, a limited number at a time.
-    fn accept(&mut self, active: &Active) -> Result<(), DeviceError> {
+    fn accept(&mut self, active: &Active) {
         for _ in 0..MAX_HANDSHAKES {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // Out of descriptors, or the program is gone again: its loss.
-                Err(_) => break,
+                // Out of descriptors: the listener would be reported for ever. The next tick tries again.
+                Err(_) => {
+                    self.listening = None;
+                    break;
+                }
             };
             // Too many at once: closed, the program may try again.
             let Some(number) = self.handshakes.reserve() else { continue };
@@ -212,7 +216,6 @@ impl Vsock {
                 self.handshakes.insert(number, stream, Instant::now());
             }
         }
-        Ok(())
     }
 
     fn handshake(&mut self, number: u64, ready: Ready, active: &Active) {
@@ -224,17 +227,28 @@ impl Vsock {
         }
     }
 
-    fn tick(&mut self) {
+    fn listen(&mut self, active: &Active) -> Result<(), DeviceError> {
+        let listening = active.watch(self.listener.clone(), Interest::Readable, Token::Listener.encode());
+        let failed = |source| DeviceError::Host { action: "failed to watch the vsock listener", source };
+        self.listening = Some(listening.map_err(failed)?);
+        Ok(())
+    }
+
+    fn tick(&mut self, active: &Active) -> Result<(), DeviceError> {
+        if self.listening.is_none() {
+            self.listen(active)?;
+        }
         let now = Instant::now();
         self.timer.ticked();
         self.muxer.expire(now);
         self.handshakes.expire(now);
+        Ok(())
     }
 
     /// What every event may have made possible: packets for the guest, and a timer that is needed or no more.
     fn settle(&mut self, active: &mut Active) -> Result<(), DeviceError> {
         self.receive(active)?;
-        let needed = self.muxer.has_deadlines() || !self.handshakes.is_empty();
+        let needed = self.muxer.has_deadlines() || !self.handshakes.is_empty() || self.listening.is_none();
         self.timer.set(needed).map_err(|source| DeviceError::Host { action: "failed to set a timer", source })
     }
 }
@@ -257,10 +271,9 @@ impl VirtioDevice for Vsock {
     }
 
     fn activate(&mut self, active: &mut Active) -> Result<(), DeviceError> {
-        let host = |action| move |source| DeviceError::Host { action, source };
-        let listening = active.watch(self.listener.clone(), Interest::Readable, Token::Listener.encode());
-        self.listening = Some(listening.map_err(host("failed to watch the vsock listener"))?);
-        self.timer.watch(active).map_err(host("failed to watch the vsock timer"))?;
+        self.listen(active)?;
+        let failed = |source| DeviceError::Host { action: "failed to watch the vsock timer", source };
+        self.timer.watch(active).map_err(failed)?;
         self.announce_reset(active)
     }
 
@@ -275,8 +288,8 @@ impl VirtioDevice for Vsock {
 
     fn fd_ready(&mut self, token: u64, ready: Ready, active: &mut Active) -> Result<(), DeviceError> {
         match Token::decode(token) {
-            Token::Listener => self.accept(active)?,
-            Token::Timer => self.tick(),
+            Token::Listener => self.accept(active),
+            Token::Timer => self.tick(active)?,
             Token::Handshake(number) => self.handshake(number, ready, active),
             Token::Connection(key) => self.muxer.host_ready(key, ready),
         }

@@ -295,6 +295,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Whatever comes in which order: bounds hold, credit is respected, and no packet leaves for nobody.
     #[test]
     fn random_guests_and_programs_stay_within_bounds(steps in prop::collection::vec(step(), 0..200)) {
