@@ -127,8 +127,8 @@ impl Devices {
         for (slot, (transport, interrupt)) in self.transports.iter().enumerate() {
             vm.connect_interrupt(slot, interrupt.event())?;
             let queues = transport.queue_events().map_err(|error| DevicesError::Create("queue", error))?;
-            for (queue, event) in queues.iter().enumerate() {
-                vm.connect_queue(slot, queue as u32, event)?;
+            for (queue, event) in &queues {
+                vm.connect_queue(slot, u32::from(*queue), event)?;
             }
         }
         Ok(())

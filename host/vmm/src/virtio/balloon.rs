@@ -50,6 +50,10 @@ impl VirtioDevice for Balloon {
         &[QUEUE_SIZE; 5]
     }
 
+    fn busy_queues(&self) -> &'static [u16] {
+        &[]
+    }
+
     fn config(&self) -> ConfigSpace {
         self.config.clone()
     }

@@ -55,6 +55,10 @@ impl VirtioDevice for Console {
         &[QUEUE_SIZE, QUEUE_SIZE]
     }
 
+    fn busy_queues(&self) -> &'static [u16] {
+        &[TRANSMIT as u16]
+    }
+
     fn config(&self) -> ConfigSpace {
         self.config.clone()
     }

@@ -58,6 +58,10 @@ pub trait VirtioDevice: Send {
     /// Entries that each of its queues can have, powers of two.
     fn queue_sizes(&self) -> &'static [u16];
 
+    /// Queues that are kicked often. The others get no ioeventfd, which costs KVM a grace period each when the VM is built:
+    /// their kicks come as exits.
+    fn busy_queues(&self) -> &'static [u16];
+
     /// Its configuration space; always the same one.
     fn config(&self) -> ConfigSpace;
 

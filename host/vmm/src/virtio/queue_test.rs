@@ -30,6 +30,10 @@ impl VirtioDevice for Recorder {
         &[64]
     }
 
+    fn busy_queues(&self) -> &'static [u16] {
+        &[0]
+    }
+
     fn config(&self) -> ConfigSpace {
         ConfigSpace::default()
     }

@@ -38,6 +38,10 @@ impl VirtioDevice for Rng {
         &[QUEUE_SIZE]
     }
 
+    fn busy_queues(&self) -> &'static [u16] {
+        &[0]
+    }
+
     fn config(&self) -> ConfigSpace {
         self.config.clone()
     }

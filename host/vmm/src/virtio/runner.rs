@@ -137,9 +137,11 @@ impl Running {
         }
     }
 
-    /// Clones of the kicks, for KVM.
-    pub fn kicks(&self) -> io::Result<Vec<EventFd>> {
-        self.runner.kicks.iter().map(|kick| kick.try_clone()).collect()
+    /// Clones of the kicks of busy queues, with their numbers, for KVM.
+    pub fn busy_kicks(&self) -> io::Result<Vec<(u16, EventFd)>> {
+        let busy = self.runner.lock().device.busy_queues();
+        let kick = |number: &u16| Some((*number, self.runner.kicks.get(usize::from(*number))?));
+        busy.iter().filter_map(kick).map(|(number, kick)| Ok((number, kick.try_clone()?))).collect()
     }
 }
 

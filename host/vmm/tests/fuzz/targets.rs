@@ -154,6 +154,10 @@ impl VirtioDevice for Recorder {
         &[256, 2]
     }
 
+    fn busy_queues(&self) -> &'static [u16] {
+        &[]
+    }
+
     fn config(&self) -> ConfigSpace {
         ConfigSpace::default()
     }

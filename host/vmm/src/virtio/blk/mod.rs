@@ -65,6 +65,10 @@ impl VirtioDevice for Block {
         &[QUEUE_SIZE]
     }
 
+    fn busy_queues(&self) -> &'static [u16] {
+        &[0]
+    }
+
     fn config(&self) -> ConfigSpace {
         self.slot.config()
     }

@@ -91,9 +91,10 @@ impl MmioTransport {
         state
     }
 
-    /// Eventfds that do what a write of their index to QueueNotify (offset 0x50) does, for KVM.
-    pub fn queue_events(&self) -> io::Result<Vec<EventFd>> {
-        self.running.kicks()
+    /// Eventfds that do what a write of their number to QueueNotify (offset 0x50) does, for KVM. Queues that are kicked
+    /// rarely have none.
+    pub fn queue_events(&self) -> io::Result<Vec<(u16, EventFd)>> {
+        self.running.busy_kicks()
     }
 
     /// A read of `data.len()` bytes at `offset` of the device's page.

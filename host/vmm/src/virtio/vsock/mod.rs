@@ -266,6 +266,10 @@ impl VirtioDevice for Vsock {
         &[QUEUE_SIZE; 3]
     }
 
+    fn busy_queues(&self) -> &'static [u16] {
+        &[RECEIVE as u16, TRANSMIT as u16]
+    }
+
     fn config(&self) -> ConfigSpace {
         self.config.clone()
     }
