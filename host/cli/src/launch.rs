@@ -82,10 +82,10 @@ pub async fn start<'a>(keeper: &'a Keeper, exec_id: &'a str) -> Result<Exit<'a>,
     let mut started = Box::pin(keeper.start(exec_id));
     tokio::select! {
         biased;
-        // A process so short that its end is told first has started; a wait that fails has its reason in the start.
-        early = &mut exit => match early {
+        // The end of a process may be told first, be it short or one that did not start: the answer to Start knows.
+        early = &mut exit => match started.await {
             Ok(_) => Ok(Box::pin(std::future::ready(early))),
-            Err(error) => Err(started.await.err().unwrap_or(error).into()),
+            Err(error) => Err(error.into()),
         },
         started = &mut started => started.map_err(StartError::from).map(|_| exit),
     }

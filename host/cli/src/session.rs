@@ -49,7 +49,7 @@ pub enum Ended {
     Detached,
 }
 
-/// A session that has been prepared: made before the process starts, so that nothing of its output is missed.
+/// A session that has been joined. What the process wrote before waits in the FIFOs, which are opened before it starts.
 pub struct Session<'a> {
     keeper: &'a Keeper,
     exec_id: &'a str,

@@ -9,7 +9,7 @@ use theca_proto::type_url;
 
 use super::running;
 use crate::container::{ContainerDir, ContainerId, Roots, Shelf};
-use crate::error::{FAILED, StartError, of_container};
+use crate::error::{StartError, of_container};
 use crate::keeper::{Keeper, KeeperError};
 use crate::launch;
 use crate::session::{Ended, Manner, Session};
@@ -97,18 +97,14 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         return start_detached(&keeper, &exec_id).await;
     }
     let manner = Manner::of(args.tty, args.interactive, &args.detach_keys, true);
-    let session = Session::open(&keeper, &exec_id, &mut fifos, manner);
-    let exit = launch::start(&keeper, &exec_id).await;
-    let (session, exit) = match (session, exit) {
-        (Ok(session), Ok(exit)) => (session, exit),
-        (session, exit) => {
-            let failure =
-                session.map(drop).map_err(anyhow::Error::from).and(exit.map(drop).map_err(Into::into));
+    let exit = match launch::start(&keeper, &exec_id).await {
+        Ok(exit) => exit,
+        Err(error) => {
             forget(&keeper, &exec_id).await;
-            failure?;
-            return Ok(FAILED);
+            return Err(error.into());
         }
     };
+    let session = Session::open(&keeper, &exec_id, &mut fifos, manner)?;
     fifos.unlink();
     match session.follow(exit, &mut signals).await? {
         Ended::Detached => Ok(0),

@@ -93,20 +93,16 @@ async fn attached(plan: &Plan, made: Made, signals: &mut Signals, manner: Manner
             return Err(error);
         }
     };
-    let session = Session::open(&keeper, "", &mut fifos, manner);
     let started = tokio::select! {
-        started = launch::start(&keeper, "") => started,
-        signal = signals.next_end() => Err(StartError::Interrupted(signal)),
+        started = launch::start(&keeper, "") => started.map_err(anyhow::Error::from),
+        signal = signals.next_end() => Err(StartError::Interrupted(signal).into()),
     };
-    let (session, exit) = match (session, started) {
-        (Ok(session), Ok(exit)) => (session, exit),
-        (session, started) => {
-            // The terminal first: what follows is written to it.
-            let failure =
-                session.map(drop).map_err(anyhow::Error::from).and(started.map(drop).map_err(Into::into));
+    let joined = started.and_then(|exit| Ok((exit, Session::open(&keeper, "", &mut fifos, manner)?)));
+    let (exit, session) = match joined {
+        Ok(joined) => joined,
+        Err(error) => {
             launch.abandon().await;
-            failure?;
-            return Ok(FAILED);
+            return Err(error);
         }
     };
     fifos.unlink();

@@ -87,18 +87,14 @@ async fn attached(shelf: &Shelf, name: &str, args: &Args, signals: &mut Signals)
     let stdin = args.interactive && open_stdin;
     let (keeper, mut fifos) = bring_up(&mut held, signals, stdin, true).await?;
     let manner = Manner::of(terminal, stdin, &args.detach_keys, true);
+    let exit = match launch::start(&keeper, "").await {
+        Ok(exit) => exit,
+        Err(error) => return fail(held, &keeper, error).await.map(|()| FAILED),
+    };
     let session = Session::open(&keeper, "", &mut fifos, manner)?;
-    match launch::start(&keeper, "").await {
-        Ok(exit) => {
-            fifos.unlink();
-            let ended = session.follow(exit, signals).await;
-            conclude(held, &keeper, ended).await
-        }
-        Err(error) => {
-            drop(session);
-            fail(held, &keeper, error).await.map(|()| FAILED)
-        }
-    }
+    fifos.unlink();
+    let ended = session.follow(exit, signals).await;
+    conclude(held, &keeper, ended).await
 }
 
 /// Spawns the keeper and creates the task; the record says so from before until it is known to have failed.

@@ -1,0 +1,201 @@
+//! Containers over several commands: detached ones, exec, attach, logs, lists, and tidying up after the dead.
+
+use std::io::{Read, Write};
+use std::process::Stdio;
+
+use super::fake::{Done, Fake, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A detached container that runs until it is stopped.
+fn sleeping(fake: &Fake, flags: &[&str]) -> String {
+    let done = fake.run(&[&["-d"], flags].concat(), &["sh", "-c", "echo begun; exec sleep 60"]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    done.out.trim().to_owned()
+}
+
+#[test]
+fn a_detached_container_runs_until_it_is_stopped() {
+    let fake = Fake::new();
+    let id = sleeping(&fake, &["--name", "web", "--label", "tier=front"]);
+    assert_eq!(id.len(), 64);
+    let listed = fake.theca(&["ps", "--format", "{{.ID}} {{.Names}} {{.State}}"]).out;
+    assert_eq!(listed, format!("{} web running\n", &id[..12]));
+    assert_eq!(
+        fake.theca(&["ps", "-q", "--no-trunc", "--filter", "label=tier=front"]).out,
+        format!("{id}\n")
+    );
+    assert_eq!(fake.theca(&["stop", "-t", "5", "web"]).out, "web\n");
+    assert_eq!(fake.theca(&["ps", "-q"]).out, "");
+    let listed = fake.theca(&["ps", "-a"]).out;
+    assert!(listed.contains("Exited (143)"), "{listed}");
+    assert_eq!(fake.theca(&["rm", "web"]).code, 0);
+    assert!(fake.residue().is_empty(), "{:?}", fake.residue());
+}
+
+#[test]
+fn exec_runs_beside_init_with_its_own_exit_code() {
+    let fake = Fake::new();
+    sleeping(&fake, &["--name", "web", "-e", "A=1"]);
+    let done = fake.theca(&["exec", "-e", "B=2", "web", "sh", "-c", "echo $A $B; exit 9"]);
+    assert_eq!((done.code, done.out.as_str()), (9, "1 2\n"));
+    let mut child = fake
+        .command(&["exec", "-i", "web", "wc", "-c"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"12345").unwrap();
+    assert_eq!(Done::of(child.wait_with_output().unwrap()).out.trim(), "5");
+    assert_eq!(fake.theca(&["exec", "web", "no-such-command"]).code, 127);
+    assert_eq!(fake.theca(&["exec", "web", "/etc/passwd"]).code, 126);
+    assert_eq!(fake.theca(&["exec", "-d", "web", "true"]).code, 0);
+    assert_eq!(fake.theca(&["rm", "-f", "web"]).code, 0);
+}
+
+#[test]
+fn attach_joins_output_and_ends_with_the_container() {
+    let fake = Fake::new();
+    let script = "read word; echo got $word; exit 5";
+    assert_eq!(fake.run(&["-d", "-i", "--name", "web"], &["sh", "-c", script]).code, 0);
+    let mut child =
+        fake.command(&["attach", "web"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"it\n").unwrap();
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!(out, "got it\n");
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert_eq!(fake.theca(&["inspect", "-f", "{{.State.ExitCode}}", "web"]).out, "5\n");
+}
+
+#[test]
+fn logs_tell_what_was_written() {
+    let fake = Fake::new();
+    assert_eq!(
+        fake.run(&["--name", "web"], &["sh", "-c", "echo one; echo two >&2; sleep 0.2; echo three"]).code,
+        0
+    );
+    let done = fake.theca(&["logs", "web"]);
+    assert_eq!((done.out.as_str(), done.err.as_str()), ("one\nthree\n", "two\n"));
+    assert_eq!(
+        fake.theca(&["logs", "--tail", "1", "-t", "web"]).out,
+        "2026-08-01T12:00:00.000000000Z three\n"
+    );
+    assert_eq!(fake.theca(&["logs", "--since", "2027-01-01", "web"]).out, "");
+    let followed = fake.theca(&["logs", "-f", "web"]);
+    assert_eq!((followed.code, followed.out.as_str()), (0, "one\nthree\n"));
+}
+
+#[test]
+fn wait_tells_exit_statuses_before_and_after_the_end() {
+    let fake = Fake::new();
+    let done = fake.run(&["-d", "--name", "web"], &["sh", "-c", "sleep 0.2; exit 3"]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    for _ in 0..2 {
+        assert_eq!(fake.theca(&["wait", "web"]).out, "3\n");
+    }
+}
+
+#[test]
+fn pause_and_resume_are_seen() {
+    let fake = Fake::new();
+    sleeping(&fake, &["--name", "web"]);
+    let state = || fake.theca(&["inspect", "-f", "{{.State.Status}}", "web"]).out;
+    assert_eq!(fake.theca(&["pause", "web"]).code, 0);
+    assert_eq!(state(), "paused\n");
+    let refused = fake.theca(&["exec", "web", "true"]);
+    assert!(refused.code == 125 && refused.err.contains("theca resume web"), "{}", refused.err);
+    assert_eq!(fake.theca(&["unpause", "web"]).code, 0);
+    assert_eq!(state(), "running\n");
+    assert_eq!(fake.theca(&["rm", "-f", "web"]).code, 0);
+}
+
+#[test]
+fn a_created_container_can_be_started_again_and_again() {
+    let fake = Fake::new();
+    let rootfs = fake.rootfs();
+    let created = fake.theca(&[
+        "create",
+        "--read-only",
+        "--rootfs",
+        &rootfs,
+        "--name",
+        "job",
+        "sh",
+        "-c",
+        "echo done; exit 2",
+    ]);
+    assert_eq!((created.code, created.out.trim().len()), (0, 64), "{}", created.err);
+    assert_eq!(fake.theca(&["inspect", "-f", "{{.State.Status}}", "job"]).out, "created\n");
+    for _ in 0..2 {
+        let done = fake.theca(&["start", "-a", "job"]);
+        assert_eq!((done.code, done.out.as_str()), (2, "done\n"), "{}", done.err);
+    }
+    assert_eq!(fake.theca(&["start", "job"]).out, "job\n");
+    assert_eq!(fake.theca(&["wait", "job"]).out, "2\n");
+    assert_eq!(fake.theca(&["rm", "job"]).code, 0);
+}
+
+#[test]
+fn inspect_shows_the_sandbox_of_a_running_container() {
+    let fake = Fake::new();
+    let id = sleeping(&fake, &["--name", "web"]);
+    let all: serde_json::Value = serde_json::from_str(&fake.theca(&["inspect", "web"]).out).unwrap();
+    assert_eq!(all[0]["Id"], id.as_str());
+    assert_eq!(all[0]["State"]["Running"], true);
+    assert_eq!(all[0]["Sandbox"]["vmm_pid"], 12);
+    assert_eq!(all[0]["Sandbox"]["phases"][0]["name"], "agent_ready");
+    assert_eq!(fake.theca(&["console", "web"]).out, "Linux version 6.12\n");
+    assert_eq!(fake.theca(&["rm", "-f", "web"]).code, 0);
+}
+
+#[test]
+fn a_running_container_is_only_removed_by_force() {
+    let fake = Fake::new();
+    sleeping(&fake, &["--name", "web"]);
+    let refused = fake.theca(&["rm", "web"]);
+    assert!(refused.code == 125 && refused.err.contains("theca rm -f web"), "{}", refused.err);
+    assert_eq!(fake.theca(&["rm", "-f", "web", "nobody"]).code, 0);
+    assert!(fake.residue().is_empty(), "{:?}", fake.residue());
+}
+
+#[test]
+fn the_keeper_s_own_call_tidies_up() {
+    let fake = Fake::new();
+    let id = fake.run(&["-d", "--rm"], &["sleep", "0.5"]).out.trim().to_owned();
+    eventually("it has ended", || fake.ledger(|ledger| ledger.processes[""].ended().is_some()));
+    assert_eq!(fake.theca(&["reap", &id]).code, 0);
+    assert!(fake.residue().is_empty(), "{:?}", fake.residue());
+    assert_eq!(fake.theca(&["reap", &id]).code, 0, "twice is fine");
+}
+
+#[test]
+fn the_next_command_tidies_up_after_a_killed_run() {
+    let fake = Fake::new();
+    let mut child = fake
+        .run_command(&["--rm"], &["sh", "-c", "echo ready; exec sleep 60"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGKILL).unwrap();
+    child.wait().unwrap();
+    // What a keeper does whose starter died: it ends, and its run folder goes.
+    fake.ledger(|ledger| ledger.processes[""].kill(9));
+    eventually("it has ended", || fake.ledger(|ledger| ledger.processes[""].ended().is_some()));
+    assert_eq!(fake.theca(&["ps", "-aq"]).out, "");
+    assert!(fake.residue().is_empty(), "{:?}", fake.residue());
+}
+
+#[test]
+fn a_container_whose_keeper_died_is_seen_as_ended() {
+    let mut fake = Fake::new();
+    sleeping(&fake, &["--name", "web"]);
+    fake.kill_keeper();
+    let listed = fake.theca(&["ps", "-a", "--format", "{{.State}} {{.ExitCode}}"]);
+    assert_eq!(listed.out, "exited 137\n");
+    let why = fake.theca(&["inspect", "-f", "{{.State.Error}}", "web"]).out;
+    assert!(why.contains("keeper was killed"), "{why}");
+    assert_eq!(fake.theca(&["rm", "web"]).code, 0);
+    assert!(fake.residue().is_empty(), "{:?}", fake.residue());
+}

@@ -1,0 +1,6 @@
+//! The command against a keeper that runs processes instead of sandboxes.
+
+mod containers;
+mod fake;
+mod run;
+mod terminal;
