@@ -155,3 +155,7 @@ impl Sandbox {
         answer.await.map_err(|_| Error::Gone)?
     }
 }
+
+#[cfg(test)]
+#[path = "sandbox_test.rs"]
+mod tests;
