@@ -1,6 +1,6 @@
 //! Guest memory that one request names: a list of pieces, consumed from the front or the back.
 
-use vm_memory::{Bytes, VolatileSlice};
+use vm_memory::VolatileSlice;
 
 /// The request's buffers are shorter than what has to be read or written there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,21 +99,6 @@ impl<'m> Buffers<'m> {
             done += piece.len();
         }
         Ok(())
-    }
-
-    /// Writes zeroes everywhere, without consuming.
-    pub fn zero(&self) {
-        const ZEROES: [u8; 512] = [0; 512];
-        for piece in &self.pieces {
-            let mut offset = 0;
-            while offset < piece.len() {
-                let count = ZEROES.len().min(piece.len() - offset);
-                if piece.write_slice(&ZEROES[..count], offset).is_err() {
-                    break;
-                }
-                offset += count;
-            }
-        }
     }
 }
 

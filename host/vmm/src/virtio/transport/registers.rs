@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Registers can be written only in their own phase: features before FEATURES_OK, a queue between FEATURES_OK and its
-//! QueueReady, and none at all after DRIVER_OK. A write at another time changes nothing (the class of CVE-2026-5747:
+//! QueueReady, and but for the selectors none at all after DRIVER_OK. A write at another time changes nothing (the class of CVE-2026-5747:
 //! a queue that moves under a device which checked it once).
 
 use virtio_bindings::virtio_config::{
