@@ -27,6 +27,12 @@ impl Invocation {
         Self { command, input: Vec::new() }
     }
 
+    /// Adds arguments.
+    pub fn args(mut self, args: &[impl AsRef<OsStr>]) -> Self {
+        self.command.args(args);
+        self
+    }
+
     /// Gives it this on its stdin, through a pipe that is closed behind.
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
