@@ -152,12 +152,10 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         // A claim that has its connection is no longer in the table.
-        let Some(mut stream) = self.stream.take() else { return };
-        if stream.try_recv().is_err() {
-            let mut table = self.streams.table();
-            if matches!(table.entries.get(&self.id), Some(Entry::Claimed(claim)) if claim.is_closed()) {
-                table.entries.remove(&self.id);
-            }
+        drop(self.stream.take());
+        let mut table = self.streams.table();
+        if matches!(table.entries.get(&self.id), Some(Entry::Claimed(claim)) if claim.is_closed()) {
+            table.entries.remove(&self.id);
         }
     }
 }

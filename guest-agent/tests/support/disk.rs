@@ -1,0 +1,62 @@
+//! A loop device that looks to the agent like a virtio disk.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What the disk reports as its serial number.
+pub const SERIAL: &str = "busybox";
+
+/// A loop device, detached when it is dropped.
+pub struct Disk {
+    device: PathBuf,
+}
+
+impl Disk {
+    /// Makes disk 0 of the agent whose folder is `folder`: an ext4 with busybox and a few files.
+    pub fn busybox(folder: &Path) -> Result<Self, String> {
+        let root = folder.join("image");
+        for name in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "home/ann"] {
+            fs::create_dir_all(root.join(name)).map_err(|error| error.to_string())?;
+        }
+        let write =
+            |name: &str, text: &str| fs::write(root.join(name), text).map_err(|error| error.to_string());
+        write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1001:Ann:/home/ann:/bin/sh\n")?;
+        write("etc/group", "root:x:0:\nann:x:1001:\naudio:x:29:ann\n")?;
+        write("etc/plain", "not a program\n")?;
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
+        fs::copy(busybox.ok_or("there is no busybox")?, root.join("bin/busybox"))
+            .map_err(|error| error.to_string())?;
+        let applets = run(Command::new(root.join("bin/busybox")).arg("--list"))?;
+        for applet in applets.lines().filter(|applet| *applet != "busybox") {
+            symlink("busybox", root.join("bin").join(applet)).map_err(|error| error.to_string())?;
+        }
+        let image = folder.join("image.ext4");
+        run(Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(&root).arg(&image).arg("16M"))?;
+        let device = run(Command::new("losetup").args(["--find", "--show", "--read-only"]).arg(&image))?;
+        let disk = Self { device: PathBuf::from(device.trim()) };
+        let block = folder.join("block/vda");
+        fs::create_dir_all(&block).map_err(|error| error.to_string())?;
+        fs::write(block.join("size"), "32768\n").map_err(|error| error.to_string())?;
+        fs::write(block.join("serial"), SERIAL).map_err(|error| error.to_string())?;
+        fs::create_dir(folder.join("dev")).map_err(|error| error.to_string())?;
+        symlink(&disk.device, folder.join("dev/vda")).map_err(|error| error.to_string())?;
+        Ok(disk)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.device).status();
+    }
+}
+
+fn run(command: &mut Command) -> Result<String, String> {
+    let output =
+        command.stderr(Stdio::inherit()).output().map_err(|error| format!("{command:?}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{command:?}: {}", output.status));
+    }
+    String::from_utf8(output.stdout).map_err(|error| error.to_string())
+}
