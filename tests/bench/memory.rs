@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
-/// Resident MiB of process `pid`. With `guest_mib`, mappings that make up the guest's RAM are left out: anonymous ones
-/// so large that nothing else in a VMM could be.
+/// Resident MiB of process `pid`. With `guest_mib`, mappings that make up the guest's RAM are left out: the guest kernel's
+/// segments, which are mapped into it, and anonymous ones so large that nothing else in a VMM could be.
 pub fn resident_mib(pid: u64, guest_mib: Option<u64>) -> Result<f64> {
     let path = format!("/proc/{pid}/smaps");
     let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
@@ -13,15 +13,18 @@ pub fn resident_mib(pid: u64, guest_mib: Option<u64>) -> Result<f64> {
 }
 
 struct Mapping {
-    anonymous: bool,
+    file: Option<String>,
     size_kib: u64,
     rss_kib: u64,
 }
 
 impl Mapping {
-    /// RAM may be split by the hole below 4 GiB, and the kernel's segments may be mapped into it: half is telling.
+    /// RAM may be split by the hole below 4 GiB and by the kernel's segments: a quarter is telling.
     fn is_ram(&self, guest_mib: u64) -> bool {
-        self.anonymous && self.size_kib >= guest_mib * 1024 / 2
+        match &self.file {
+            Some(file) => file.ends_with("/vmlinux"),
+            None => self.size_kib >= guest_mib * 1024 / 4,
+        }
     }
 }
 
@@ -29,8 +32,8 @@ fn mappings(smaps: &str) -> impl Iterator<Item = Mapping> {
     let mut lines = smaps.lines().peekable();
     std::iter::from_fn(move || {
         let head = lines.next()?;
-        let mut mapping =
-            Mapping { anonymous: head.split_whitespace().nth(5).is_none(), size_kib: 0, rss_kib: 0 };
+        let file = head.split_whitespace().nth(5).map(str::to_owned);
+        let mut mapping = Mapping { file, size_kib: 0, rss_kib: 0 };
         while let Some((name, value)) = lines.peek().and_then(|line| line.split_once(':')) {
             // The next mapping's head has its first colon inside a device number, behind white space.
             if name.contains(' ') {
@@ -58,10 +61,12 @@ mod tests {
                      Size: 400 kB\nRss: 300 kB\nVmFlags: rd ex\n\
                      7f00-7f01 rw-p 00000000 00:00 0 \n\
                      Size: 131072 kB\nRss: 20000 kB\nVmFlags: rd wr\n\
+                     7f01-7f02 rw-p 00200000 fe:01 43 /usr/lib/theca/vmlinux\n\
+                     Size: 14336 kB\nRss: 14000 kB\n\
                      7f02-7f03 rw-p 00000000 00:00 0 [stack]\n\
                      Size: 132 kB\nRss: 24 kB\n";
         let all: Vec<_> = mappings(smaps).collect();
-        assert_eq!(all.iter().map(|m| m.rss_kib).collect::<Vec<_>>(), [300, 20000, 24]);
-        assert_eq!(all.iter().map(|m| m.is_ram(128)).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(all.iter().map(|m| m.rss_kib).collect::<Vec<_>>(), [300, 20000, 14000, 24]);
+        assert_eq!(all.iter().map(|m| m.is_ram(128)).collect::<Vec<_>>(), [false, true, true, false]);
     }
 }

@@ -1,11 +1,13 @@
 //! What Theca is compared with: the same program under plain OCI runtimes, the same guest under QEMU.
 
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 use vsock::{VMADDR_CID_ANY, VsockListener};
 
@@ -13,6 +15,8 @@ use crate::clock;
 
 /// The host port on which Theca's agent says that it is ready.
 const READY_PORT: u32 = 1025;
+/// How long a guest may take to boot.
+const BOOT: Duration = Duration::from_secs(60);
 
 /// `RUNTIME run` of `echo` in a bundle: create, start, wait and delete, without a daemon.
 pub fn oci_run(runtime: &str, bundle: &Path) -> Result<f64> {
@@ -45,7 +49,7 @@ pub fn qemu_microvm(kernel: &Path, initrd: &Path) -> Result<f64> {
         .context("failed to listen on vsock; is the module vhost_vsock loaded?")?;
     clock::median(|| {
         let begin = Instant::now();
-        let machine = "microvm,x-option-roms=off,pit=off,pic=off,isa-serial=off,rtc=off,acpi=off";
+        let machine = "microvm,x-option-roms=off,pit=on,pic=on,isa-serial=off,rtc=off,acpi=off";
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-M", machine, "-accel", "kvm", "-cpu", "host", "-m", "128M"]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
@@ -53,11 +57,20 @@ pub fn qemu_microvm(kernel: &Path, initrd: &Path) -> Result<f64> {
         command.args(["-append", "quiet reboot=k panic=-1 console=hvc0"]);
         command.args(["-device", "vhost-vsock-device,guest-cid=77"]);
         let _qemu = Guard(command.stdin(Stdio::null()).spawn().context("failed to start QEMU")?);
+        wait_for(&listener)?;
         let (mut agent, _) = listener.accept()?;
         let mut first = [0];
         agent.read_exact(&mut first).context("the guest's agent hung up before it was ready")?;
         Ok(begin.elapsed().as_secs_f64())
     })
+}
+
+/// Waits until a guest dials, at most [`BOOT`].
+fn wait_for(listener: &VsockListener) -> Result<()> {
+    let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut fds, PollTimeout::try_from(BOOT)?)?;
+    ensure!(ready == 1, "QEMU's guest did not say that it is ready within {} s", BOOT.as_secs());
+    Ok(())
 }
 
 /// Ends the process when it goes out of scope.

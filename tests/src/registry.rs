@@ -87,8 +87,12 @@ impl Registry {
 
     /// Pushes the Debian image under this name and gives its reference.
     pub fn push_debian(&self, repository: &str) -> String {
+        self.push(&format!("{}", fixtures::debian_layout().display()), repository)
+    }
+
+    /// Pushes an image of an OCI layout, named as skopeo names it, under this name and gives its reference.
+    pub fn push(&self, image: &str, repository: &str) -> String {
         let reference = self.reference(repository);
-        let layout = fixtures::debian_layout();
         let mut args = vec!["copy".to_owned(), "--quiet".into()];
         if self.tls {
             args.push(format!("--dest-cert-dir={}", self.client_certificates().display()));
@@ -98,7 +102,7 @@ impl Registry {
         if self.password {
             args.push(format!("--dest-creds={USER}:{PASSWORD}"));
         }
-        args.push(format!("oci:{}", layout.display()));
+        args.push(format!("oci:{image}"));
         args.push(format!("docker://{reference}"));
         Invocation::new("skopeo", &args).run().success();
         reference

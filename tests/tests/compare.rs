@@ -1,0 +1,137 @@
+//! The same bundle under runc and under Theca: what the container prints and how it ends must not differ.
+
+use serde_json::json;
+use theca_tests::{Bundle, Theca};
+
+/// A bundle that runs a shell script as `runc spec` has it.
+fn script(text: &str) -> Bundle {
+    Bundle::new(&["sh", "-c", text])
+}
+
+#[test]
+fn the_default_configuration_means_the_same() {
+    let facts = script(
+        "id; pwd; umask; uname -n; env | sort; echo $0 $#; cat /proc/self/oom_score_adj /proc/self/cgroup
+        grep -E '^(Pid|PPid|Uid|Gid|Groups|Cap.*|NoNewPrivs|Seccomp):' /proc/self/status
+        ulimit -Sn; ulimit -Hn; tr '\\0' ' ' < /proc/1/cmdline | cut -c 1-5; ls /proc/self/fd
+        touch /x; ls -id /proc/1/root/ | cut -c 1; exit 77",
+    );
+    let output = facts.same_under_both(&Theca::empty());
+    assert!(output.exits(77).stdout.contains("NoNewPrivs:\t1"), "{output}");
+}
+
+#[test]
+fn user_groups_and_capabilities() {
+    let mut bundle = script(
+        "id; umask; touch /tmp/x; ls -ln /tmp; grep -E '^(Groups|Cap.*|Seccomp):' /proc/self/status
+        cat /proc/self/oom_score_adj; uname -n; cat /proc/sys/kernel/domainname; pwd; echo $HOME $ODD",
+    );
+    let process = &mut bundle.config["process"];
+    process["user"] = json!({ "uid": 1000, "gid": 1000, "additionalGids": [44, 100], "umask": 0o027 });
+    process["capabilities"] = json!({
+        "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"],
+        "permitted": ["CAP_KILL", "CAP_NET_RAW"],
+        "effective": ["CAP_KILL"],
+        "inheritable": ["CAP_NET_RAW"],
+        "ambient": ["CAP_NET_RAW"],
+    });
+    process["oomScoreAdj"] = json!(123);
+    process["noNewPrivileges"] = json!(false);
+    process["cwd"] = json!("/bin");
+    process["env"] = json!(["PATH=/bin", "ODD= a=b ", "EMPTY="]);
+    bundle.config["hostname"] = json!("twin");
+    bundle.config["domainname"] = json!("example");
+    let tmp = json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777", "size=1m"] });
+    bundle.config["mounts"].as_array_mut().unwrap().push(tmp);
+    bundle.same_under_both(&Theca::empty()).success();
+}
+
+#[test]
+fn mounts_devices_and_guarded_paths() {
+    // Sizes and the like are the machine's; place, type and the flags that guard are the configuration's.
+    let guards = "awk '$2 != \"/\" { line = $2 \" \" $3
+            n = split($4, options, \",\")
+            for (i = 1; i <= n; i++) if (options[i] ~ /^(ro|rw|nosuid|nodev|noexec)$/) line = line \" \" options[i]
+            print line }' /proc/mounts | grep -v -E '^/proc/(acpi|asound|keys|latency|scsi|timer|sched|interrupts)|^/sys/(firmware|devices)'";
+    let devices = "ls -l /dev | awk '$1 ~ /^[cl]/ { print $1, $5, $6 == \"\" ? \"\" : \"\", $NF }'; stat -c '%n %F %a %u %t %T' /dev/null /dev/tty /dev/pts/ptmx";
+    let guarded = "for path in /proc/kcore /proc/keys /proc/timer_list /sys/firmware; do
+            test -e $path && { wc -c < $path; ls $path | wc -l; } 2>&1; done
+        for path in /proc/sysrq-trigger /proc/sys/kernel/hostname /proc/irq/x /sys/x /sys/fs/cgroup/x /x; do
+            echo 1 > $path && echo written to $path; done 2>&1
+        touch /dev/shm/ok && ls /dev/shm; mknod /dev/mem1 c 1 1 2>&1; dd if=/dev/zero bs=1 count=3 2>/dev/null | wc -c";
+    script(&format!("{guards}\n{devices}\n{guarded}")).same_under_both(&Theca::empty()).success();
+}
+
+#[test]
+fn limits_seen_from_inside() {
+    let mut bundle = script(
+        "cd /sys/fs/cgroup && cat memory.max memory.low memory.swap.max pids.max cpu.max cpu.weight cpuset.cpus
+        cat cgroup.type cgroup.freeze; echo $(cat cgroup.procs | wc -l)
+        for limit in f d s c u n l; do ulimit -S$limit; ulimit -H$limit; done
+        cat /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_forward
+        mkdir /sys/fs/cgroup/x 2>&1; (:; :) & wait; i=0
+        while [ $i -lt 20 ]; do sleep 1 & i=$((i + 1)); done 2>&1 | grep -c -i fork",
+    );
+    bundle.config["linux"]["resources"] = json!({
+        "memory": { "limit": 64 << 20, "reservation": 16 << 20, "swap": 64 << 20 },
+        "pids": { "limit": 12 },
+        "cpu": { "quota": 50_000, "period": 100_000, "shares": 512, "cpus": "0" },
+        "devices": [{ "allow": false, "access": "rwm" }],
+    });
+    bundle.config["linux"]["sysctl"] = json!({ "kernel.msgmax": "4096", "net.ipv4.ip_forward": "1" });
+    bundle.config["process"]["rlimits"] = json!([
+        { "type": "RLIMIT_FSIZE", "soft": 1 << 20, "hard": 2 << 20 },
+        { "type": "RLIMIT_DATA", "soft": 1 << 27, "hard": 1 << 28 },
+        { "type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 8 << 20 },
+        { "type": "RLIMIT_CORE", "soft": 0, "hard": 512 },
+        { "type": "RLIMIT_NPROC", "soft": 500, "hard": 500 },
+        { "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 },
+        { "type": "RLIMIT_MEMLOCK", "soft": 4096, "hard": 8192 },
+    ]);
+    bundle.same_under_both(&Theca::empty());
+}
+
+#[test]
+fn a_system_call_filter() {
+    let mut bundle =
+        script("mkdir /tmp/x; chmod 700 /tmp; echo $?; uname -n; sync; echo $?; sleep 0.1; echo $?");
+    bundle.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [
+            { "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 },
+            { "names": ["chmod", "fchmodat"], "action": "SCMP_ACT_ERRNO",
+              "args": [{ "index": 0, "value": 0, "op": "SCMP_CMP_NE" }] },
+            { "names": ["sync"], "action": "SCMP_ACT_KILL_PROCESS" },
+        ],
+    });
+    let output = bundle.same_under_both(&Theca::empty());
+    assert!(output.success().contains("159"), "killed by SIGSYS: {output}");
+}
+
+#[test]
+fn exit_codes_and_deaths() {
+    let theca = Theca::empty();
+    let children =
+        "for signal in HUP INT KILL TERM SEGV USR1; do sh -c \"kill -$signal \\$\\$\"; echo $?; done
+        sh -c 'exit 300'; echo $?; kill -9 $$; kill -TERM $$; echo still here; exit 255";
+    script(children).same_under_both(&theca).exits(255);
+    // Without a pid namespace the container's own first process is no init, and dies like any other.
+    for signal in ["KILL", "TERM", "ABRT"] {
+        let mut bundle = script(&format!("kill -{signal} $$"));
+        let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+        bundle.same_under_both(&theca);
+    }
+}
+
+#[test]
+fn a_real_debian_with_its_own_tools() {
+    let bundle = Bundle::debian(&[
+        "bash",
+        "-c",
+        "cat /etc/debian_version; id -Gn; getent passwd daemon; perl -e 'print 6 * 7, \"\\n\"'
+        findmnt -n -o TARGET /proc; stat -f -c %T /dev/shm; getconf PAGESIZE; dpkg --print-architecture; ls /root -A",
+    ]);
+    bundle.same_under_both(&Theca::empty()).success();
+}
