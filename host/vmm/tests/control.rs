@@ -54,7 +54,7 @@ fn requests_out_of_place_are_refused_and_change_nothing() {
     let disk = theca_vmm_protocol::Disk { file: FdIndex(0), read_only: true, serial: String::new() };
     let attach = Request::AttachDisk { slot: 3, disk };
     assert!(failed(vmm.request(&attach, &[state.as_fd()])).contains("no disk slot 3"));
-    assert!(exits(&mut vmm) > 0);
+    wait_for("the guest, still running", || (exits(&mut vmm) > 0).then_some(()));
 }
 
 #[test]

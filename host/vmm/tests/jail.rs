@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
 use common::payload::Payload;
-use common::{Guest, kvm};
+use common::{Guest, kvm, wait_for};
 use theca_vmm::jail::filters::ThreadKind;
 use theca_vmm::jail::seccomp;
 use theca_vmm_protocol::Request;
@@ -28,8 +28,10 @@ fn every_thread_runs_filtered_and_without_privileges() {
     vmm.request(&Request::Start, &[]);
     let mut names = Vec::new();
     for thread in fs::read_dir(format!("/proc/{}/task", vmm.id())).unwrap() {
-        let thread = status(thread.unwrap().path().join("status").to_str().unwrap());
-        assert_eq!(thread["Seccomp"], "2", "{thread:?}");
+        let path = thread.unwrap().path().join("status");
+        // A thread confines itself first thing, which on a busy machine may be after the VMM has answered.
+        let thread =
+            wait_for("its filter", || Some(status(path.to_str()?)).filter(|status| status["Seccomp"] == "2"));
         assert_eq!(thread["NoNewPrivs"], "1", "{thread:?}");
         for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
             assert_eq!(thread[set], "0000000000000000", "{thread:?}");

@@ -17,6 +17,8 @@ const BASE: &[&str] = &[
     "no_timer_check",
     // Rewriting every lock prefix of the kernel for one processor copies most of its pages.
     "noreplace-smp",
+    // Giving the initrd back would overwrite it, and so copy every page of what is a shared view of the file.
+    "retain_initrd",
     // The first container must not wait for entropy.
     "random.trust_cpu=on",
     "cryptomgr.notests",

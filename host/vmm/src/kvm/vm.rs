@@ -1,7 +1,7 @@
 //! One VM's descriptor and what is attached to it.
 
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
-use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
+use kvm_ioctls::{IoEventAddress, VcpuFd, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::KvmError;
@@ -19,9 +19,8 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Creates a VM over `memory`.
-    pub fn create(kvm: &Kvm, memory: &GuestMemory) -> Result<Self, KvmError> {
-        let fd = kvm.create_vm().map_err(KvmError::doing("create a VM"))?;
+    /// Gives a new VM its memory and controllers.
+    pub fn new(fd: VmFd, memory: &GuestMemory) -> Result<Self, KvmError> {
         fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
             .map_err(KvmError::doing("place the identity map"))?;
         fd.set_tss_address(layout::KVM_TSS).map_err(KvmError::doing("place the task segment"))?;

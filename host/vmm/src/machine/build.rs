@@ -1,19 +1,22 @@
 //! Building a VM from its configuration, in the order that costs least.
 
+use std::fs::File;
 use std::sync::{Arc, Mutex};
+use std::thread::{self, ScopedJoinHandle};
 
 use kvm_ioctls::{Cap, Kvm};
 
-use super::devices::{self, Plan};
-use super::{Machine, threads};
+use super::Machine;
+use super::devices::{self, Devices, Loop, Plan};
+use super::threads::{self, ThreadError};
 use crate::arch::x86_64::cpuid::Template;
+use crate::arch::x86_64::regs::Entry;
 use crate::arch::x86_64::setup;
 use crate::boot::{self, BootError, Image, cmdline};
 use crate::control::{MachineConfig, Outbox};
-use crate::jail::JailError;
 use crate::kvm::{self, KvmError, Vm};
 use crate::legacy::Ports;
-use crate::memory::{self, MemoryError};
+use crate::memory::{self, GuestMemory, MemoryError, MemorySize};
 use crate::mmio::MmioBus;
 use crate::sys;
 use crate::vcpu::{self, VcpuError};
@@ -44,10 +47,25 @@ pub enum BuildError {
     Vcpu(#[from] VcpuError),
     /// A device's thread.
     #[error(transparent)]
-    Threads(#[from] threads::ThreadError),
-    /// Limits.
-    #[error(transparent)]
-    Jail(#[from] JailError),
+    Threads(#[from] ThreadError),
+    /// The thread that creates the VM panicked.
+    #[error("the thread that creates the VM failed")]
+    Creator,
+}
+
+/// What the guest boots from.
+struct Files {
+    kernel: File,
+    initrd: Option<File>,
+    cmdline: String,
+}
+
+/// What does not need the VM.
+struct Prepared {
+    devices: Devices,
+    loops: Vec<Loop>,
+    entry: Entry,
+    template: Template,
 }
 
 /// Builds the VM of `config`. Its vCPUs wait; its devices' threads run and wait for the guest.
@@ -55,27 +73,25 @@ pub fn build(config: MachineConfig, outbox: &Arc<Outbox>) -> Result<Machine, Bui
     let kvm = sys::kvm::from_fd(config.kvm);
     kvm::check(&kvm, config.vcpus)?;
     let memory = memory::allocate(config.memory)?;
-    let vm = Vm::create(&kvm, &memory)?;
-
+    let size = config.memory;
     let console = Arc::new(Mutex::new(config.console));
     let plan = Plan { console: console.clone(), vsock: config.vsock, disks: config.disks, rng: config.rng };
-    let slots = devices::count(&plan);
-    let cmdline = cmdline::compose(slots, &config.cmdline);
-    let (devices, loops) = devices::build(plan, &memory, outbox)?;
+    let files = Files { kernel: config.kernel, initrd: config.initrd, cmdline: config.cmdline };
+
+    // Creating a VM waits for a grace period of the kernel's on most hosts, 5 ms: the rest is done meanwhile.
+    let (vm, prepared) = thread::scope(|scope| {
+        let creating = threads::named("kvm").spawn_scoped(scope, || kvm.create_vm());
+        let prepared = prepare(&kvm, config.vcpus, &memory, size, plan, &files, outbox);
+        (creating.map(ScopedJoinHandle::join), prepared)
+    });
+    let vm = vm.map_err(ThreadError::starting("kvm"))?.map_err(|_| BuildError::Creator)?;
+    let vm = vm.map_err(KvmError::doing("create a VM"))?;
+    let Prepared { devices, loops, entry, mut template } = prepared?;
+
+    let vm = Vm::new(vm, &memory)?;
     devices.connect(&vm)?;
-
-    let image = Image {
-        kernel: &config.kernel,
-        initrd: config.initrd.as_ref(),
-        cmdline: &cmdline,
-        vcpus: config.vcpus,
-        devices: slots,
-    };
-    let entry = boot::load(&memory, config.memory, &image)?;
-
     let ports = Ports::new(console.clone());
     let shared = Arc::new(vcpu::Machine { memory, ports, mmio: MmioBus::new(devices.on_bus()) });
-    let mut template = template(&kvm, config.vcpus)?;
     let mut vcpus = Vec::with_capacity(config.vcpus.into());
     for id in 0..config.vcpus {
         let fd = vm.create_vcpu(id)?;
@@ -84,7 +100,32 @@ pub fn build(config: MachineConfig, outbox: &Arc<Outbox>) -> Result<Machine, Bui
     }
     let vcpus = threads::spawn_vcpus(vcpus, &shared, outbox)?;
     threads::spawn_loops(loops)?;
-    Ok(Machine { vm, memory: config.memory, shared, vcpus, devices, console })
+    Ok(Machine { vm, memory: size, shared, vcpus, devices, console })
+}
+
+/// Lays out memory, builds devices and asks what processor KVM offers.
+fn prepare(
+    kvm: &Kvm,
+    vcpus: u8,
+    memory: &GuestMemory,
+    size: MemorySize,
+    plan: Plan,
+    files: &Files,
+    outbox: &Arc<Outbox>,
+) -> Result<Prepared, BuildError> {
+    let slots = devices::count(&plan);
+    let (devices, loops) = devices::build(plan, memory, outbox)?;
+    let cmdline = cmdline::compose(slots, &files.cmdline);
+    let image = Image {
+        kernel: &files.kernel,
+        initrd: files.initrd.as_ref(),
+        cmdline: &cmdline,
+        vcpus,
+        devices: slots,
+    };
+    let entry = boot::load(memory, size, &image)?;
+    let template = template(kvm, vcpus)?;
+    Ok(Prepared { devices, loops, entry, template })
 }
 
 fn template(kvm: &Kvm, vcpus: u8) -> Result<Template, BuildError> {

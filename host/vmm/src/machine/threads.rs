@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread::Builder;
 
 use kvm_ioctls::VcpuFd;
 use theca_vmm_protocol::ExitReason;
@@ -12,7 +13,7 @@ use crate::jail::filters::ThreadKind;
 use crate::jail::seccomp::{self, Filter};
 use crate::vcpu::{self, VcpuError};
 
-/// Stack of a thread that serves devices.
+/// Stack of a thread: nothing here recurses or keeps large buffers, and a large stack may cost a large page.
 const STACK: usize = 128 << 10;
 
 /// Why a thread does not run.
@@ -22,6 +23,19 @@ pub struct ThreadError {
     name: String,
     #[source]
     source: io::Error,
+}
+
+impl ThreadError {
+    /// For `map_err`: names the thread.
+    pub fn starting(name: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let name = name.into();
+        move |source| Self { name, source }
+    }
+}
+
+/// A thread to be started with a small stack.
+pub fn named(name: &str) -> Builder {
+    Builder::new().name(name.to_owned()).stack_size(STACK)
 }
 
 /// Gives each vCPU its thread, in state Created.
@@ -59,11 +73,7 @@ pub fn spawn_loops(loops: Vec<Loop>) -> Result<(), ThreadError> {
                 std::process::abort();
             }
         };
-        std::thread::Builder::new()
-            .name(name.clone())
-            .stack_size(STACK)
-            .spawn(body)
-            .map_err(|source| ThreadError { name, source })?;
+        named(&name).spawn(body).map_err(ThreadError::starting(name))?;
     }
     Ok(())
 }
