@@ -48,7 +48,7 @@ impl Tree {
         bail!("{} symbols of the kernel did not come out as asked:\n{}", list.len(), list.join("\n"))
     }
 
-    /// Compiles, and puts `vmlinux` and the `config` it was built from into `into`.
+    /// Compiles, and puts `vmlinux`, its `System.map` and the `config` it was built from into `into`.
     pub fn compile(&self, into: &Path) -> Result<()> {
         let jobs = std::thread::available_parallelism().map_or(1, |count| count.get());
         progress::step("compiling the guest kernel (7 minutes on two cores)", || {
@@ -67,9 +67,12 @@ impl Tree {
         let packed = into.join("vmlinux");
         fs::write(&packed, image.packed()?)
             .with_context(|| format!("failed to write {}", packed.display()))?;
-        let config = into.join("config");
-        fs::write(&config, self.read(".config")?)
-            .with_context(|| format!("failed to write {}", config.display()))
+        // For whoever asks how it was made, or what a bare address in its log means.
+        for (from, to) in [(".config", "config"), ("System.map", "System.map")] {
+            let to = into.join(to);
+            fs::write(&to, self.read(from)?).with_context(|| format!("failed to write {}", to.display()))?;
+        }
+        Ok(())
     }
 
     fn read(&self, name: &str) -> Result<String> {

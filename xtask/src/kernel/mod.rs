@@ -7,6 +7,7 @@
 mod compile;
 mod elf;
 mod fragment;
+mod profile;
 mod source;
 mod survivors;
 
@@ -29,16 +30,23 @@ pub struct Args {
     /// Only configure, and check that every symbol comes out as asked: half a minute, nothing is compiled
     #[arg(long)]
     check: bool,
+    /// Boot the kernel on a software CPU and show which functions its boot consists of
+    #[arg(long, conflicts_with = "check")]
+    profile: bool,
 }
 
-/// Builds the kernel and prints where it is, or checks its configuration.
+/// Checks the configuration, or builds the kernel and prints where it is or how it boots.
 pub fn run(args: &Args) -> Result<()> {
     if args.check {
         let asked = check()?;
         println!("all {asked} symbols come out as asked");
-    } else {
-        println!("{}", build()?.display());
+        return Ok(());
     }
+    let kernel = build()?;
+    if args.profile {
+        return profile::run(&kernel);
+    }
+    println!("{}", kernel.display());
     Ok(())
 }
 
