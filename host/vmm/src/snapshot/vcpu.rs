@@ -104,17 +104,27 @@ fn save_msrs(vcpu: &VcpuFd) -> Result<Vec<(u32, u64)>, StateError> {
     Ok(saved)
 }
 
+/// Writes in one call per register that KVM stops at. A register that this processor lacks may still read as zero; not
+/// being able to write that zero is no loss.
 fn restore_msrs(vcpu: &VcpuFd, msrs: &[(u32, u64)]) -> Result<(), StateError> {
     if let Some((index, _)) = msrs.iter().find(|(index, _)| !msr::SAVED.contains(index)) {
         return Err(StateError::Msr(*index));
     }
-    let entries: Vec<kvm_msr_entry> = msrs
-        .iter()
-        .map(|(index, data)| kvm_msr_entry { index: *index, data: *data, ..Default::default() })
-        .collect();
-    let list = Msrs::from_entries(&entries).map_err(|_| StateError::TooManyMsrs(msrs.len()))?;
-    let written = vcpu.set_msrs(&list).map_err(StateError::kvm("set model-specific registers"))?;
-    msrs.get(written).map_or(Ok(()), |(index, _)| Err(StateError::Msr(*index)))
+    let mut left = msrs;
+    while !left.is_empty() {
+        let entries: Vec<kvm_msr_entry> = left
+            .iter()
+            .map(|(index, data)| kvm_msr_entry { index: *index, data: *data, ..Default::default() })
+            .collect();
+        let list = Msrs::from_entries(&entries).map_err(|_| StateError::TooManyMsrs(msrs.len()))?;
+        let written = vcpu.set_msrs(&list).map_err(StateError::kvm("set model-specific registers"))?;
+        left = match left.get(written..).and_then(<[_]>::split_first) {
+            Some(((_, 0), rest)) => rest,
+            Some(((index, _), _)) => return Err(StateError::Msr(*index)),
+            None => &[],
+        };
+    }
+    Ok(())
 }
 
 fn restore_xsave(vcpu: &VcpuFd, xsave: &kvm_xsave) -> Result<(), StateError> {

@@ -22,6 +22,11 @@ impl Payload {
         self.0
     }
 
+    /// The bytes themselves.
+    pub fn code(&self) -> &[u8] {
+        &self.0
+    }
+
     /// `mov dx, port; mov al, value; out dx, al`
     pub fn out(self, port: u16, value: u8) -> Self {
         let [low, high] = port.to_le_bytes();
