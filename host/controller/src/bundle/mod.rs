@@ -70,7 +70,8 @@ impl Bundle {
             }
             other => other.map_err(failed)?,
         };
-        let mut text = Vec::new();
+        let size = file.metadata().map_or(0, |metadata| metadata.len().min(MAX_CONFIG));
+        let mut text = Vec::with_capacity(size as usize + 1);
         file.take(MAX_CONFIG + 1).read_to_end(&mut text).map_err(failed)?;
         if text.len() as u64 > MAX_CONFIG {
             return Err(BundleError::TooLarge(path));

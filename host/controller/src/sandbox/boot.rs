@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::options::SandboxOptions;
-use super::slots::Slots;
+use super::slots::{self, Slots};
 use super::timeline::Timeline;
 use crate::agent::{Agent, AgentError, Connector, Greeting, READY_PORT};
 use crate::install::{Installation, NotInstalled};
@@ -123,12 +123,18 @@ pub fn launch(
     let log = open(folder.keeper_log(), true)?;
     let socket = folder.vsock_socket();
     let listener = folder.listen(&socket)?;
+    // Every slot costs the guest a probe and the VMM a thread.
+    let spare = match (options.ephemeral, slots.is_empty()) {
+        (false, _) => slots::SPARE_SLOTS,
+        (true, true) => slots::ONE_TASK_SLOTS,
+        (true, false) => 0,
+    };
     let attachments = Attachments {
         kvm: &installation.kvm,
         console: &console,
         vsock: listener.into(),
         host_ports: vec![READY_PORT],
-        slots: slots.freeze(!options.ephemeral),
+        slots: slots.freeze(spare),
     };
     let opened = machine.open(attachments)?;
     let Spawned { vmm, dials, supervisor } = Vmm::spawn(&installation.vmm()?, Stdio::from(log), console)?;

@@ -12,7 +12,9 @@ use crate::vmm::disk::DiskError;
 /// Most disks of one VM: one interrupt line each, and the in-kernel IOAPIC has 24.
 pub const MAX_SLOTS: usize = 16;
 /// Empty slots for disks of containers to come.
-const SPARE_SLOTS: usize = 6;
+pub const SPARE_SLOTS: usize = 6;
+/// Empty slots of a sandbox for one task whose disks are not known: for a root and what is written to it.
+pub const ONE_TASK_SLOTS: usize = 2;
 
 /// There is no slot left.
 #[derive(Debug, thiserror::Error)]
@@ -106,13 +108,16 @@ impl Slots {
         }
     }
 
-    /// Fixes the number of slots, with `spare` room for later, and lists them as the VM gets them.
-    pub fn freeze(&mut self, spare: bool) -> Vec<Option<(&DiskFile, String)>> {
+    /// Whether there is none yet.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Fixes the number of slots, `spare` of them empty, and lists them as the VM gets them.
+    pub fn freeze(&mut self, spare: usize) -> Vec<Option<(&DiskFile, String)>> {
         self.booted = true;
-        if spare {
-            let wanted = (self.slots.len() + SPARE_SLOTS).min(MAX_SLOTS);
-            self.slots.resize_with(wanted.max(self.slots.len()), || Slot::Empty);
-        }
+        let wanted = (self.slots.len() + spare).min(MAX_SLOTS);
+        self.slots.resize_with(wanted, || Slot::Empty);
         let slots = self.slots.iter().enumerate().map(|(number, slot)| match slot {
             Slot::Image { file, .. } => Some((&**file, serial(number))),
             Slot::Empty | Slot::Private => None,
@@ -168,7 +173,7 @@ mod tests {
         let (images, mut slots) = (Images::new(), Slots::default());
         slots.announce(images.open("base", true)).unwrap();
         slots.announce(images.open("disk", false)).unwrap();
-        assert_eq!(slots.freeze(false).len(), 2);
+        assert_eq!(slots.freeze(0).len(), 2);
         let disk = slots.place(images.open("disk", false)).unwrap();
         assert_eq!((disk.disk.slot, disk.disk.serial.as_str()), (1, "theca-1"));
         assert!(disk.attach.is_none());
@@ -192,7 +197,7 @@ mod tests {
     fn a_running_vm_takes_disks_until_its_spare_slots_are_full() {
         let (images, mut slots) = (Images::new(), Slots::default());
         slots.place(images.open("base", true)).unwrap();
-        slots.freeze(true);
+        slots.freeze(SPARE_SLOTS);
         for number in 0..SPARE_SLOTS {
             let placed = slots.place(images.open(&format!("layer-{number}"), true)).unwrap();
             assert!(placed.attach.is_some());

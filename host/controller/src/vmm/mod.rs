@@ -57,6 +57,7 @@ pub enum VmmError {
 pub struct Vmm {
     pid: u32,
     asks: mpsc::UnboundedSender<Ask>,
+    halted: watch::Receiver<bool>,
     ended: watch::Receiver<Option<Arc<VmEnd>>>,
 }
 
@@ -97,11 +98,13 @@ impl Vmm {
         let pid = child.id().ok_or(VmmError::Ended)?;
         let wire = wire::Wire::new(ours).map_err(failed)?;
         let (asks, inbox) = mpsc::unbounded_channel();
+        let (publish_halt, halted) = watch::channel(false);
         let (publish, ended) = watch::channel(None);
         let (dialled, dials) = mpsc::channel(4);
-        let supervisor = supervisor::Supervisor { wire, child, inbox, publish, dialled, console };
+        let supervisor =
+            supervisor::Supervisor { wire, child, inbox, publish_halt, publish, dialled, console };
         let supervisor = tokio::spawn(supervisor.run());
-        Ok(Spawned { vmm: Self { pid, asks, ended }, dials, supervisor })
+        Ok(Spawned { vmm: Self { pid, asks, halted, ended }, dials, supervisor })
     }
 
     /// The process's id on the host.
@@ -135,6 +138,13 @@ impl Vmm {
     pub fn stop(&self) {
         // A supervisor that is gone has published the end already.
         let _ = self.asks.send(Ask::Stop);
+    }
+
+    /// Waits until the guest runs no more. The process may still be giving back what it had.
+    pub async fn halted(&self) {
+        let mut halted = self.halted.clone();
+        // An error means that the supervisor is gone, and the process with it.
+        let _ = halted.wait_for(|halted| *halted).await;
     }
 
     /// Waits until the process is gone and says how it ended.

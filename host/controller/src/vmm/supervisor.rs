@@ -25,6 +25,7 @@ pub struct Supervisor {
     pub wire: Wire,
     pub child: Child,
     pub inbox: mpsc::UnboundedReceiver<Ask>,
+    pub publish_halt: watch::Sender<bool>,
     pub publish: watch::Sender<Option<Arc<VmEnd>>>,
     pub dialled: mpsc::Sender<(u32, UnixStream)>,
     pub console: File,
@@ -49,6 +50,7 @@ impl Supervisor {
         };
         let end = VmEnd::new(reason, status.ok(), end::tail(&self.console));
         debug!(%end, "the VMM is over");
+        self.publish_halt.send_replace(true);
         self.publish.send_replace(Some(Arc::new(end)));
         // Whoever waits for an answer hears `Ended` now, and finds the reason published.
         drop(waiters);
@@ -84,7 +86,10 @@ impl Supervisor {
                             warn!(port, why, "a dial of the guest is dropped");
                         }
                     }
-                    Ok((FromVmm::Event(Event::Exited(why)), _)) => reason = Some(why),
+                    Ok((FromVmm::Event(Event::Exited(why)), _)) => {
+                        self.publish_halt.send_replace(true);
+                        reason = Some(why);
+                    }
                     Err(ChannelError::Closed) => return reason,
                     Err(error) => return Some(broken(&error.to_string())),
                 },
@@ -111,6 +116,7 @@ impl Supervisor {
     async fn drain(&self, mut reason: Option<ExitReason>) -> Option<ExitReason> {
         while let Ok((message, _)) = self.wire.receive().await {
             if let FromVmm::Event(Event::Exited(why)) = message {
+                self.publish_halt.send_replace(true);
                 reason = Some(why);
             }
         }

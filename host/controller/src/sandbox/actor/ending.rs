@@ -67,10 +67,11 @@ impl Actor {
         }
         if let Some(vmm) = self.state.vmm() {
             vmm.stop();
+            vmm.halted().await;
         }
-        if let Some(supervisor) = self.supervisor.take() {
-            // It is bounded: it kills a VMM that does not end.
-            let _ = supervisor.await;
+        if !self.setup.options.ephemeral {
+            // Its disks may be wanted again at once. Otherwise whoever asked need not wait until memory is given back.
+            self.vmm_gone().await;
         }
         self.tasks.clear();
         self.events.shutdown().await;
@@ -84,6 +85,15 @@ impl Actor {
             }
             Over::ParentEnded => self.run_exit_command(),
             Over::Unused => info!("nobody asked for a task"),
+        }
+        self.vmm_gone().await;
+    }
+
+    /// Waits for the VMM process to be gone, which is bounded: what does not end is killed.
+    async fn vmm_gone(&mut self) {
+        if let Some(supervisor) = self.supervisor.take() {
+            // An error is a panic there, and then the process was killed on drop.
+            let _ = supervisor.await;
         }
     }
 }

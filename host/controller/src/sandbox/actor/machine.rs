@@ -20,12 +20,14 @@ use crate::vmm::{DiskFile, VmEnd};
 const AGENT_LOST: Duration = Duration::from_secs(2);
 
 impl Actor {
-    /// With disks in the options, the VM boots before anybody asks for a task.
-    pub(super) fn boot_if_disks_are_known(&mut self) {
-        if self.setup.options.disks.is_empty() {
+    /// The VM boots before anybody asks for a task when it is known what for: the first task's disks, or that there will be
+    /// exactly one task.
+    pub(super) fn boot_ahead(&mut self) {
+        let disks = std::mem::take(&mut self.setup.options.disks);
+        if disks.is_empty() && !self.setup.options.ephemeral {
             return;
         }
-        for disk in std::mem::take(&mut self.setup.options.disks) {
+        for disk in disks {
             let announced = DiskFile::open(&disk.path, disk.read_only)
                 .map_err(PlaceError::from)
                 .and_then(|file| self.slots.announce(file));

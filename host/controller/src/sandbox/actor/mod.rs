@@ -96,8 +96,8 @@ impl Actor {
             sleep(UNUSED).await;
             Event::Unused
         });
-        self.boot_if_disks_are_known();
         self.write_record();
+        self.boot_ahead();
         let over = loop {
             let step = tokio::select! {
                 Some(event) = self.events.join_next() => match event {
