@@ -8,28 +8,27 @@ export THECA_ROOT THECA_STATE
 trap 'theca rm -f demo >/dev/null 2>&1 || true; rm -rf "$THECA_ROOT" "$THECA_STATE"' EXIT
 
 say() { printf '\n%s\n' "$*"; }
-show() { printf '$ %s\n' "$*" && "$@"; }
+show() { printf '$ %s\n' "$1" && eval "$1"; }
 
 say 'A Debian that was made from its packages goes into the image store:'
-show theca image import --name debian:13 "$layout"
+show "theca image import --name debian:13 '$layout'"
 
 say "This machine's kernel is $(uname -r); a container has its own:"
-show theca run --rm debian:13 uname -r
-show theca run --rm debian:13 cat /etc/os-release
+show 'theca run --rm debian:13 uname -r'
+show 'theca run --rm debian:13 cat /etc/os-release'
 
 say 'It has the CPUs and the memory that it was given:'
-show theca run --rm --cpus 2 --memory 256m debian:13 sh -c 'nproc; grep MemTotal /proc/meminfo'
+show "theca run --rm --cpus 2 --memory 256m debian:13 sh -c 'nproc; grep MemTotal /proc/meminfo'"
 
 say 'stdin goes through a pipe:'
-printf '%s\n' "$ printf 'pear\\napple\\nfig\\n' | theca run --rm -i debian:13 sort"
-printf 'pear\napple\nfig\n' | theca run --rm -i debian:13 sort
+show "printf 'pear\napple\nfig\n' | theca run --rm -i debian:13 sort"
 
 say 'and the exit code comes back:'
 code=0
-show theca run --rm debian:13 sh -c 'exit 42' || code=$?
+show "theca run --rm debian:13 sh -c 'exit 42'" || code=$?
 echo "exit code $code"
 [ "$code" = 42 ]
 
 say 'Its start, phase by phase:'
-show theca run -d --name demo debian:13 sleep 1000
+show 'theca run -d --name demo debian:13 sleep 1000'
 theca inspect demo >"$inspected"

@@ -128,7 +128,11 @@ pub fn execute_into(job: &Job, stdout: impl Write + Send + 'static) -> Result<u8
     let mut host = qemu::start(&base, job, &inputs, &results)?;
     match session::serve(&mut host, stdout, started + job.timeout)? {
         Outcome::Exited(code) => {
-            freight::unpack(&results, &job.out)?;
+            match freight::unpack(&results, &job.out) {
+                // A command that failed has said why; that it left no results is only a consequence.
+                Err(error) if code != 0 => eprintln!("testbed: {error:#}"),
+                done => done?,
+            }
             Ok(code)
         }
         Outcome::TimedOut { last_words } => {
