@@ -20,6 +20,7 @@ pub enum Pull {
 
 /// See the module.
 #[derive(Args, Clone, Debug)]
+#[command(disable_help_flag = true)]
 pub struct ContainerFlags {
     /// Name of the container; one is made up otherwise
     #[arg(long)]

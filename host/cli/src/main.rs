@@ -30,15 +30,15 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     restore_terminal_on_panic();
-    let cli = match usage::parse() {
-        Ok(cli) => cli,
+    let work = match usage::parse() {
+        Ok(work) => work,
         Err(code) => return code,
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::from(error).context("failed to set up asynchronous I/O")),
     };
-    match runtime.block_on(commands::run(cli.command)) {
+    match runtime.block_on(work) {
         Ok(code) => ExitCode::from(code),
         Err(error) => fail(&error),
     }

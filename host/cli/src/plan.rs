@@ -10,12 +10,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Root, Spec};
 use theca_image::Config as ImageConfig;
 
 use crate::commands::image::{find, find_or_pull};
 use crate::container::{
-    ContainerName, Held, Phase, Record, SMALLEST_DISK, Settings, Shelf, Source, create_disk,
+    ContainerId, ContainerName, Held, Phase, Record, SMALLEST_DISK, Settings, Shelf, Source, create_disk,
 };
 use crate::flags::{ContainerFlags, Pull};
 use crate::host;
@@ -32,23 +32,14 @@ const SIGTERM: i32 = 15;
 /// A container that could be made.
 #[derive(Debug)]
 pub struct Plan {
+    id: ContainerId,
     name: Option<ContainerName>,
     source: Source,
-    body: Body,
-    command: Vec<String>,
+    spec: Box<Spec>,
     labels: BTreeMap<String, String>,
     settings: Settings,
     disk_bytes: u64,
     cidfile: Option<PathBuf>,
-}
-
-/// Where config.json comes from.
-#[derive(Debug)]
-enum Body {
-    /// Image and flags.
-    Generated { image: Box<ImageConfig>, wish: Box<Wish>, own_hostname: bool },
-    /// A bundle's own.
-    Given(Box<Spec>),
 }
 
 impl Plan {
@@ -56,7 +47,7 @@ impl Plan {
     pub async fn read(flags: ContainerFlags, shelf: &Shelf) -> anyhow::Result<Self> {
         refusals::check(&flags)?;
         let name = flags.name.as_deref().map(str::parse).transpose()?;
-        let settings = settings(&flags)?;
+        let mut settings = settings(&flags)?;
         let disk_bytes = size::parse(&flags.storage_size).context("--storage-size")?;
         if disk_bytes < SMALLEST_DISK {
             bail!("--storage-size {} is too small for a file system; give at least 16m", flags.storage_size);
@@ -64,82 +55,17 @@ impl Plan {
         if let Some(path) = flags.cidfile.as_deref().filter(|path| path.exists()) {
             bail!("the file {} of --cidfile exists; remove it or name another", path.display());
         }
-        let labels = labels(&flags)?;
-        let plan = Self {
-            name,
-            labels,
-            disk_bytes,
-            cidfile: flags.cidfile.clone(),
-            // Replaced by what follows.
-            source: Source::Rootfs(PathBuf::new()),
-            body: Body::Given(Box::default()),
-            command: Vec::new(),
-            settings,
-        };
-        if let Some(bundle) = &flags.bundle {
-            return plan.with_bundle(&flags, bundle);
-        }
-        let wish = wish(&flags)?;
-        match &flags.rootfs {
-            Some(folder) => {
-                let folder = bundle::root_folder(folder)?;
-                let wish = Wish { command: flags.image_and_command.clone(), ..wish };
-                plan.generated(Source::Rootfs(folder), ImageConfig::default(), wish, &flags)
-            }
-            None => plan.with_image(&flags, wish, shelf).await,
-        }
-    }
-
-    async fn with_image(self, flags: &ContainerFlags, wish: Wish, shelf: &Shelf) -> anyhow::Result<Self> {
-        let Some((reference, command)) = flags.image_and_command.split_first() else {
-            bail!("no image: name one, or give --bundle DIR or --rootfs DIR");
-        };
-        let image = match flags.pull {
-            Pull::Never => find(shelf.roots(), reference)?,
-            Pull::Missing => find_or_pull(shelf.roots(), reference, false).await?,
-            Pull::Always => find_or_pull(shelf.roots(), reference, true).await?,
-        };
-        let config = image.config().cloned().unwrap_or_default();
-        let source = Source::Image {
-            reference: reference.clone(),
-            id: image.id.to_string(),
-            disk: image.erofs.clone(),
-        };
-        let wish = Wish { command: command.to_vec(), ..wish };
-        self.generated(source, config, wish, flags)
-    }
-
-    fn generated(
-        mut self,
-        source: Source,
-        image: ImageConfig,
-        wish: Wish,
-        flags: &ContainerFlags,
-    ) -> anyhow::Result<Self> {
-        self.command = spec::arguments(&image, &wish)?;
-        let stop_signal = flags.stop_signal.as_deref().or(image.stop_signal().as_deref());
-        self.settings.stop_signal = stop_signal.map(signal::parse).transpose()?.unwrap_or(SIGTERM);
-        let mut labels: BTreeMap<_, _> = image.labels().clone().unwrap_or_default().into_iter().collect();
-        labels.append(&mut self.labels);
-        // Tried now, so that a profile or folder that does not do is told before anything is made.
-        spec::generate(&image, &wish)?;
-        let own_hostname = flags.hostname.is_some();
-        let body = Body::Generated { image: Box::new(image), wish: Box::new(wish), own_hostname };
-        Ok(Self { source, body, labels, ..self })
-    }
-
-    fn with_bundle(mut self, flags: &ContainerFlags, path: &Path) -> anyhow::Result<Self> {
-        refusals::check_with_bundle(flags)?;
-        let bundle = bundle::read(path)?;
-        let process = bundle.spec.process().as_ref();
-        self.settings.terminal = process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
-        let root = bundle.spec.root().as_ref();
-        self.settings.writable_disk = root.and_then(oci_spec::runtime::Root::readonly) != Some(true);
-        self.command = process.and_then(|process| process.args().clone()).unwrap_or_default();
-        self.settings.stop_signal =
-            flags.stop_signal.as_deref().map(signal::parse).transpose()?.unwrap_or(SIGTERM);
-        let (source, body) = (Source::Bundle { bundle: bundle.folder, rootfs: bundle.rootfs }, bundle.spec);
-        Ok(Self { source, body: Body::Given(Box::new(body)), ..self })
+        let mut own_labels = labels(&flags)?;
+        let id = ContainerId::random().context("failed to read /dev/urandom")?;
+        let Base { source, spec, labels, stop_signal } = Base::find(&flags, &id, shelf).await?;
+        let mut labels: BTreeMap<_, _> = labels;
+        labels.append(&mut own_labels);
+        let process = spec.process().as_ref();
+        settings.terminal = process.and_then(Process::terminal).unwrap_or(false);
+        settings.writable_disk = spec.root().as_ref().and_then(Root::readonly) != Some(true);
+        let stop_signal = flags.stop_signal.as_deref().or(stop_signal.as_deref());
+        settings.stop_signal = stop_signal.map(signal::parse).transpose()?.unwrap_or(SIGTERM);
+        Ok(Self { id, name, source, spec, labels, settings, disk_bytes, cidfile: flags.cidfile })
     }
 
     /// Whether the container's init has a terminal, and an open input.
@@ -149,18 +75,24 @@ impl Plan {
 
     /// Makes the container: folder, record and disk, but not yet its config.json. It goes again on drop.
     pub fn make(&self, shelf: &Shelf, phase: Phase) -> anyhow::Result<Made> {
-        let mut held = shelf.add(self.name.clone(), |id, name| Record {
-            id,
+        let args = self.spec.process().as_ref().and_then(|process| process.args().clone());
+        let mut held = shelf.add(&self.id, self.name.clone(), |name| Record {
+            id: self.id.clone(),
             name,
             created_ms: time::now_ms(),
             source: self.source.clone(),
-            command: self.command.clone(),
+            command: args.unwrap_or_default(),
             labels: self.labels.clone(),
             settings: self.settings.clone(),
             phase,
         })?;
         if self.settings.writable_disk {
-            create_disk(&shelf.roots().templates(), &held.folder().disk(), self.disk_bytes)?;
+            create_disk(
+                &shelf.roots().templates(),
+                &held.folder().disk(),
+                self.disk_bytes,
+                !self.settings.auto_remove,
+            )?;
         }
         let cidfile =
             self.cidfile.as_deref().map(|path| Cidfile::write(path, held.record.id.as_str())).transpose()?;
@@ -170,19 +102,59 @@ impl Plan {
 
     /// Writes the container's config.json; the keeper needs it at Create.
     pub fn write_config(&self, held: &Held) -> anyhow::Result<()> {
-        let spec = match &self.body {
-            Body::Given(spec) => spec.as_ref().clone(),
-            Body::Generated { image, wish, own_hostname } => {
-                let mut wish = wish.as_ref().clone();
-                if !own_hostname {
-                    wish.hostname = held.record.id.short().to_owned();
-                }
-                spec::generate(image, &wish)?
-            }
-        };
         let path = held.folder().bundle().join("config.json");
-        let json = serde_json::to_vec(&spec).context("failed to write the configuration as JSON")?;
+        let json = serde_json::to_vec(&self.spec).context("failed to write the configuration as JSON")?;
         fs::write(&path, json).with_context(|| format!("failed to write {}", path.display()))
+    }
+}
+
+/// What a container is made from: a root file system, a configuration, and what an image says beside that.
+struct Base {
+    source: Source,
+    spec: Box<Spec>,
+    labels: BTreeMap<String, String>,
+    stop_signal: Option<String>,
+}
+
+impl Base {
+    async fn find(flags: &ContainerFlags, id: &ContainerId, shelf: &Shelf) -> anyhow::Result<Self> {
+        if let Some(path) = &flags.bundle {
+            refusals::check_with_bundle(flags)?;
+            let bundle = bundle::read(path)?;
+            let source = Source::Bundle { bundle: bundle.folder, rootfs: bundle.rootfs };
+            return Ok(Self { source, spec: bundle.spec, labels: BTreeMap::new(), stop_signal: None });
+        }
+        let mut wish = wish(flags, id)?;
+        if let Some(folder) = &flags.rootfs {
+            wish.command = flags.image_and_command.clone();
+            return Self::generate(
+                Source::Rootfs(bundle::root_folder(folder)?),
+                &ImageConfig::default(),
+                &wish,
+            );
+        }
+        let Some((reference, command)) = flags.image_and_command.split_first() else {
+            bail!("no image: name one, or give --bundle DIR or --rootfs DIR");
+        };
+        wish.command = command.to_vec();
+        let image = match flags.pull {
+            Pull::Never => find(shelf.roots(), reference)?,
+            Pull::Missing => find_or_pull(shelf.roots(), reference, false).await?,
+            Pull::Always => find_or_pull(shelf.roots(), reference, true).await?,
+        };
+        let config = image.config().cloned().unwrap_or_default();
+        let source =
+            Source::Image { reference: reference.clone(), id: image.id.to_string(), disk: image.erofs };
+        Self::generate(source, &config, &wish)
+    }
+
+    fn generate(source: Source, image: &ImageConfig, wish: &Wish) -> anyhow::Result<Self> {
+        Ok(Self {
+            source,
+            spec: Box::new(spec::generate(image, wish)?),
+            labels: image.labels().clone().unwrap_or_default().into_iter().collect(),
+            stop_signal: image.stop_signal().clone(),
+        })
     }
 }
 
@@ -231,6 +203,7 @@ impl Drop for Cidfile {
     }
 }
 
+/// What the flags decide; the configuration and the image decide the rest.
 fn settings(flags: &ContainerFlags) -> anyhow::Result<Settings> {
     let memory = flags.memory.as_deref().map(size::parse).transpose().context("--memory")?;
     let memory = memory.unwrap_or(DEFAULT_MEMORY);
@@ -244,8 +217,8 @@ fn settings(flags: &ContainerFlags) -> anyhow::Result<Settings> {
         memory_mib: memory >> 20,
         kernel,
         kernel_cmdline: flags.kernel_cmdline.clone(),
-        writable_disk: !flags.read_only,
-        terminal: flags.tty,
+        writable_disk: true,
+        terminal: false,
         open_stdin: flags.interactive,
         auto_remove: flags.rm,
         stop_signal: SIGTERM,
@@ -253,7 +226,7 @@ fn settings(flags: &ContainerFlags) -> anyhow::Result<Settings> {
     })
 }
 
-fn wish(flags: &ContainerFlags) -> anyhow::Result<Wish> {
+fn wish(flags: &ContainerFlags, id: &ContainerId) -> anyhow::Result<Wish> {
     let mut env = Vec::new();
     for file in &flags.env_file {
         env.extend(environment::from_file(file)?);
@@ -268,7 +241,7 @@ fn wish(flags: &ContainerFlags) -> anyhow::Result<Wish> {
         env,
         workdir: flags.workdir.clone(),
         user: flags.user.clone(),
-        hostname: flags.hostname.clone().unwrap_or_default(),
+        hostname: flags.hostname.clone().unwrap_or_else(|| id.short().to_owned()),
         terminal: flags.tty.then(window_size),
         read_only: flags.read_only,
         tmpfs: flags.tmpfs.clone(),

@@ -30,13 +30,15 @@ pub struct Manner {
     pub detach_keys: Option<DetachKeys>,
     /// Whether signals to this command go to the process.
     pub pass_signals: bool,
+    /// Whether the end of the input here is the end of the process's.
+    pub ends_input: bool,
 }
 
 impl Manner {
     /// For a process with or without a terminal, and with or without input from here.
     pub fn of(terminal: bool, stdin: bool, keys: &DetachKeys, sig_proxy: bool) -> Self {
         let raw = terminal && stdin && stdin_is_terminal();
-        Self { raw, detach_keys: raw.then(|| keys.clone()), pass_signals: sig_proxy }
+        Self { raw, detach_keys: raw.then(|| keys.clone()), pass_signals: sig_proxy, ends_input: true }
     }
 }
 
@@ -77,7 +79,8 @@ impl<'a> Session<'a> {
                 ended = &mut exit => break ended?,
                 end = self.pumps.input_ended() => match end {
                     InputEnd::Detached => return Ok(Ended::Detached),
-                    InputEnd::Closed => self.close_stdin().await,
+                    InputEnd::Closed if self.manner.ends_input => self.close_stdin().await,
+                    InputEnd::Closed => {}
                 },
                 signal = signals.next() => match signal {
                     SIGWINCH => self.resize().await,

@@ -3,19 +3,20 @@
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::args::Cli;
+use crate::args::{self, Work};
 use crate::error::FAILED;
 use crate::output;
 
-/// The command line, or the exit code when there is nothing more to do.
-pub fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+/// What the command line asks for, or the exit code when there is nothing more to do.
+pub fn parse() -> Result<Work, ExitCode> {
+    args::parse(std::env::args_os()).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // A reader that has gone (`| head`) is no error.
-            let _ = error.print();
+            let _ = output::line(error.to_string().trim_end());
             ExitCode::SUCCESS
         }
         _ => {
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     fn complaint(line: &[&str]) -> String {
-        explain(&Cli::try_parse_from(line).unwrap_err().to_string())
+        explain(&args::parse(line).err().unwrap().to_string())
     }
 
     #[test]

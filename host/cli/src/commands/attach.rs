@@ -50,7 +50,9 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     };
     let terminal = keeper.attach(request).await?;
     fifos.unlink();
-    let manner = Manner::of(terminal, stdin, &args.detach_keys, args.sig_proxy);
+    // Others may attach after this command, so the container's input outlives the input here, as docker has it.
+    let manner =
+        Manner { ends_input: false, ..Manner::of(terminal, stdin, &args.detach_keys, args.sig_proxy) };
     let session = Session::open(&keeper, "", &mut fifos, manner)?;
     match session.follow(exit, &mut signals).await? {
         Ended::Detached => Ok(0),

@@ -16,7 +16,7 @@ pub struct Args {
 }
 
 /// Runs the command. The exit code is 1 if something is missing that nothing works without.
-pub fn run(args: Args) -> anyhow::Result<u8> {
+pub async fn run(args: Args) -> anyhow::Result<u8> {
     let findings = report::all(&Roots::from_env());
     match args.format.parse::<Format>()? {
         Format::Table => findings.iter().flat_map(lines).try_for_each(|line| output::line(&line))?,

@@ -14,7 +14,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<u8> {
+pub async fn run(args: Args) -> anyhow::Result<u8> {
     let part = |found: Result<std::path::PathBuf, _>| match found {
         Ok(path) => path.display().to_string(),
         Err::<_, crate::keeper::ProgramError>(_) => "missing".to_owned(),

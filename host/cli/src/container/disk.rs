@@ -45,11 +45,14 @@ pub enum DiskError {
 }
 
 /// Makes an empty ext4 disk of `bytes` at `target`, which must not exist yet. Templates are kept in `templates`.
-pub fn create(templates: &Path, target: &Path, bytes: u64) -> Result<(), DiskError> {
-    let template = templates.join(format!("ext4-{bytes}.img"));
+///
+/// `journal`: whether the disk is to survive a crash of its guest. One that goes with its first run need not.
+pub fn create(templates: &Path, target: &Path, bytes: u64, journal: bool) -> Result<(), DiskError> {
+    let kind = if journal { "ext4-journal" } else { "ext4" };
+    let template = templates.join(format!("{kind}-{bytes}.img"));
     let source = match File::open(&template) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_template(&template, bytes)?;
+            make_template(&template, bytes, journal)?;
             File::open(&template)
         }
         other => other,
@@ -61,7 +64,7 @@ pub fn create(templates: &Path, target: &Path, bytes: u64) -> Result<(), DiskErr
 }
 
 /// Makes the template beside its place and moves it there, so that two commands at once do no harm.
-fn make_template(template: &Path, bytes: u64) -> Result<(), DiskError> {
+fn make_template(template: &Path, bytes: u64, journal: bool) -> Result<(), DiskError> {
     let failed = |action| move |source| DiskError::Io { action, path: template.to_owned(), source };
     let next = template.with_extension(format!("{}.next", std::process::id()));
     let raw_path = template.with_extension(format!("{}.raw", std::process::id()));
@@ -71,7 +74,7 @@ fn make_template(template: &Path, bytes: u64) -> Result<(), DiskError> {
         }
         let raw = File::create(&raw_path).map_err(failed("create"))?;
         raw.set_len(bytes).map_err(failed("size"))?;
-        format(&raw_path)?;
+        format(&raw_path, journal)?;
         // mke2fs reserves blocks for the inode tables; a copy of its data alone has them as holes.
         let raw = File::open(&raw_path).map_err(failed("reopen"))?;
         copy_sparse(&raw, &File::create(&next).map_err(failed("create"))?, bytes).map_err(failed("fill"))?;
@@ -82,14 +85,14 @@ fn make_template(template: &Path, bytes: u64) -> Result<(), DiskError> {
     outcome
 }
 
-/// No journal: the disk dies with its container, and a crash of the guest is the end of it. The inode tables are left
-/// sparse and marked as zeroed, or the guest would spend its first seconds writing zeros; with checksums mke2fs also leaves
-/// the bitmaps of unused groups unwritten, which makes 10 GiB a copy of 64 KiB.
-fn format(path: &Path) -> Result<(), DiskError> {
+/// The inode tables are left sparse and marked as zeroed, or the guest would spend its first seconds writing zeros; with
+/// checksums mke2fs also leaves the bitmaps of unused groups unwritten, which makes 10 GiB a copy of 64 KiB.
+fn format(path: &Path, journal: bool) -> Result<(), DiskError> {
+    let journal = if journal { "has_journal" } else { "^has_journal" };
     let mke2fs = |program: &str| {
         Command::new(program)
             .args(["-q", "-F", "-t", "ext4", "-m", "0", "-L", "theca"])
-            .args(["-O", "^has_journal,^resize_inode,^64bit,sparse_super2,metadata_csum"])
+            .args(["-O", &format!("{journal},^resize_inode,^64bit,sparse_super2,metadata_csum")])
             .args(["-E", "lazy_itable_init=0,nodiscard,root_owner=0:0,num_backup_sb=0"])
             .arg(path)
             .stdin(Stdio::null())
@@ -162,19 +165,31 @@ mod tests {
         assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
     }
 
+    /// A number of the file system's superblock, which begins at 1024.
+    fn superblock(disk: &File, offset: u64) -> u16 {
+        let mut bytes = [0; 2];
+        disk.read_exact_at(&mut bytes, 1024 + offset).unwrap();
+        u16::from_le_bytes(bytes)
+    }
+
     #[test]
     fn a_disk_is_an_ext4_file_system_of_the_size_asked_for() {
+        const MAGIC: u64 = 0x38;
+        const COMPATIBLE_FEATURES: u64 = 0x5c;
+        const HAS_JOURNAL: u16 = 4;
         let folder = tempfile::tempdir().unwrap();
-        let (templates, target) = (folder.path().join("templates"), folder.path().join("disk.img"));
-        create(&templates, &target, 1 << 30).unwrap();
-        let disk = File::open(&target).unwrap();
-        let mut magic = [0; 2];
-        disk.read_exact_at(&mut magic, 1024 + 0x38).unwrap();
-        assert_eq!(u16::from_le_bytes(magic), 0xef53);
-        assert_eq!(disk.metadata().unwrap().len(), 1 << 30);
-        assert!(disk.metadata().unwrap().blocks() * 512 < 4 << 20, "mostly holes");
-        assert_eq!(fs::read_dir(&templates).unwrap().count(), 1);
-        create(&templates, &folder.path().join("second.img"), 1 << 30).unwrap();
-        assert!(create(&templates, &target, 1 << 30).is_err(), "an existing disk is never overwritten");
+        let templates = folder.path().join("templates");
+        for journal in [false, true] {
+            let target = folder.path().join(format!("{journal}.img"));
+            create(&templates, &target, 1 << 30, journal).unwrap();
+            let disk = File::open(&target).unwrap();
+            assert_eq!(superblock(&disk, MAGIC), 0xef53);
+            assert_eq!(superblock(&disk, COMPATIBLE_FEATURES) & HAS_JOURNAL != 0, journal);
+            assert_eq!(disk.metadata().unwrap().len(), 1 << 30);
+            assert!(disk.metadata().unwrap().blocks() * 512 < 1 << 20, "mostly holes");
+            let again = create(&templates, &target, 1 << 30, journal);
+            assert!(again.is_err(), "an existing disk is never overwritten");
+        }
+        assert_eq!(fs::read_dir(&templates).unwrap().count(), 2);
     }
 }

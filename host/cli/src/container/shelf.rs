@@ -86,27 +86,26 @@ impl Shelf {
     /// unless [`Held::removed_on_drop`] says otherwise.
     pub fn add(
         &self,
+        id: &ContainerId,
         name: Option<ContainerName>,
-        record: impl FnOnce(ContainerId, ContainerName) -> Record,
+        record: impl FnOnce(ContainerName) -> Record,
     ) -> Result<Held, ShelfError> {
         let names = self.roots.names();
         let failed = |action, path: &PathBuf| {
             let path = path.clone();
             move |source| ShelfError::Io { action, path, source }
         };
-        let random = PathBuf::from("/dev/urandom");
-        let id = ContainerId::random().map_err(failed("read", &random))?;
-        let folder = self.folder(&id);
+        let folder = self.folder(id);
         fs::create_dir_all(&names).map_err(failed("make", &names))?;
         let name_lock = names.join(".lock");
         let naming = Lock::take(&name_lock).map_err(failed("lock", &name_lock))?;
-        let name = self.free_name(&id, name)?;
+        let name = self.free_name(id, name)?;
 
         let bundle = folder.bundle();
         fs::create_dir_all(&bundle).map_err(failed("make", &bundle))?;
         let path = folder.lock();
         let lock = Lock::take(&path).map_err(failed("lock", &path))?;
-        let mut new = Held::new(self.clone(), record(id, name), lock);
+        let mut new = Held::new(self.clone(), record(name), lock);
         new.removed_on_drop(true);
         new.save()?;
         let link = names.join(new.record.name.as_str());
@@ -248,7 +247,8 @@ mod tests {
 
     fn add(shelf: &Shelf, name: Option<&str>) -> Result<Held, ShelfError> {
         let name = name.map(|name| name.parse().unwrap());
-        shelf.add(name, |id, name| Record { id, name, ..a_record("placeholder") })
+        let record = a_record("placeholder");
+        shelf.add(&record.id.clone(), name, |name| Record { name, ..record })
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct Bundle {
     /// The folder that its `root.path` names, absolute.
     pub rootfs: PathBuf,
     /// Its configuration.
-    pub spec: Spec,
+    pub spec: Box<Spec>,
 }
 
 /// Reads a bundle.
@@ -68,7 +68,7 @@ pub fn read(path: &Path) -> Result<Bundle, BundleError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(BundleError::NoConfig(folder)),
         Err(source) => return Err(BundleError::Read { path, source }),
     };
-    let spec: Spec = serde_json::from_slice(&text)
+    let spec: Box<Spec> = serde_json::from_slice(&text)
         .map_err(|source| BundleError::Malformed { path: path.clone(), source })?;
     let root = spec.root().as_ref().ok_or_else(|| BundleError::Lacks { path: path.clone(), part: "root" })?;
     let rootfs = root_folder(&folder.join(root.path()))?;

@@ -36,7 +36,7 @@ fn flags_become_wishes() {
          --ulimit nofile=5 --pids-limit 0 --security-opt no-new-privileges --security-opt seccomp=unconfined \
          --sysctl kernel.msgmax=1 --annotation a=b -m 64m --shm-size 1m --oom-score-adj -5 image",
     );
-    let wish = wish(&flags).unwrap();
+    let wish = wish(&flags, &ContainerId::random().unwrap()).unwrap();
     assert_eq!(
         (wish.workdir.as_deref(), wish.user.as_deref(), wish.hostname.as_str()),
         (Some("/srv"), Some("7:8"), "box")

@@ -11,9 +11,16 @@ use theca_image::{Image, Store, StoreError};
 
 use crate::container::Roots;
 
+/// Flags of `image`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
 /// What to do with images.
 #[derive(clap::Subcommand, Debug)]
-pub enum Command {
+enum Command {
     /// Take images from an OCI layout or docker-archive, a folder or a tar file
     #[command(visible_alias = "load")]
     Import(import::Args),
@@ -30,8 +37,8 @@ pub enum Command {
 }
 
 /// Runs the command.
-pub async fn run(command: Command) -> anyhow::Result<u8> {
-    match command {
+pub async fn run(args: Args) -> anyhow::Result<u8> {
+    match args.command {
         Command::Import(args) => import::run(args).await,
         Command::Pull(args) => pull::run(args).await,
         Command::Ls(args) => ls::run(args),
