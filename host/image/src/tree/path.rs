@@ -32,12 +32,13 @@ pub enum PathError {
 }
 
 impl<'a> EntryPath<'a> {
-    /// Takes a relative path; `./` in front, doubled and trailing slashes mean nothing. `.` alone is the root.
+    /// Takes a relative path; `./` in front, doubled and trailing slashes mean nothing. `.` alone is the root, and so is
+    /// `/` alone, as umoci writes it.
     pub fn parse(path: &'a [u8]) -> Result<Self, PathError> {
-        if path.starts_with(b"/") {
+        let components = components(path)?;
+        if path.starts_with(b"/") && !components.is_empty() {
             return Err(PathError::Absolute(lossy(path)));
         }
-        let components = components(path)?;
         if components.contains(&&b".."[..]) {
             return Err(PathError::Upward(lossy(path)));
         }
@@ -80,7 +81,9 @@ mod tests {
         for path in ["a/b", "./a/b", "a//b/", "././a/./b/."] {
             assert_eq!(EntryPath::parse(path.as_bytes()).unwrap().components(), [b"a", b"b"]);
         }
-        assert_eq!(EntryPath::parse(b"./").unwrap().split(), None);
+        for root in ["./", ".", "/", "//"] {
+            assert_eq!(EntryPath::parse(root.as_bytes()).unwrap().split(), None);
+        }
     }
 
     #[test]
