@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use prost::Message;
@@ -87,19 +88,19 @@ where
 #[derive(Clone)]
 pub struct Caller {
     client: Client,
-    timeout_nano: i64,
+    timeout: Option<Duration>,
 }
 
 impl Caller {
     /// Calls over `client` that wait as long as the answer takes.
     pub fn new(client: Client) -> Self {
-        Self { client, timeout_nano: 0 }
+        Self { client, timeout: None }
     }
 
-    /// The same connection with a bound on each call.
-    pub fn with_timeout(&self, timeout: std::time::Duration) -> Self {
-        let timeout_nano = i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
-        Self { client: self.client.clone(), timeout_nano }
+    /// The same connection with a bound on each call. What is not answered in time is `DEADLINE_EXCEEDED`, which is not to
+    /// be taken for a connection that broke: the other side may be slow and well.
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { client: self.client.clone(), timeout: Some(timeout) }
     }
 
     /// Calls `method` of `service`.
@@ -112,10 +113,17 @@ impl Caller {
             service: service.to_owned(),
             method: method.to_owned(),
             payload: input.encode_to_vec(),
-            timeout_nano: self.timeout_nano,
             ..Default::default()
         };
-        let response = self.client.request(request).await?;
+        let response = match self.timeout {
+            None => self.client.request(request).await?,
+            Some(timeout) => {
+                tokio::time::timeout(timeout, self.client.request(request)).await.map_err(|_| {
+                    let text = format!("{service}/{method} was not answered within {timeout:?}");
+                    status(Code::DEADLINE_EXCEEDED, text)
+                })??
+            }
+        };
         Output::decode(response.payload.as_slice())
             .map_err(|error| Error::Others(format!("{service}/{method}: the answer is malformed: {error}")))
     }
@@ -144,6 +152,19 @@ mod tests {
         async fn info(&self, _: InfoRequest) -> Answer<InfoResponse> {
             Ok(InfoResponse { vcpus: 2, ..Default::default() })
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_slow_is_not_taken_for_one_that_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keeper.sock");
+        let _silent = tokio::net::UnixListener::bind(&path).unwrap();
+        let client = Client::connect(&format!("unix://{}", path.display())).await.unwrap();
+        let keeper = KeeperClient::new(Caller::new(client).with_timeout(Duration::from_millis(50)));
+        let Err(Error::RpcStatus(status)) = keeper.info(InfoRequest {}).await else {
+            panic!("expected a status")
+        };
+        assert_eq!(status.code(), Code::DEADLINE_EXCEEDED);
     }
 
     #[tokio::test]
