@@ -17,6 +17,8 @@ use crate::testbed::{self, Copy, Job};
 use crate::{command, image};
 
 const SCRIPT: &str = include_str!("demo.sh");
+/// How `theca inspect` marks the phases that the guest timed.
+const GUEST: &str = "guest:";
 const TIME_LIMIT: Duration = Duration::from_secs(900);
 
 #[derive(clap::Args)]
@@ -71,14 +73,24 @@ fn in_testbed(programs: &build::InstallTree, script: &Path, layout: &Path, inspe
     }
 }
 
-/// The points of a start in order, with the time since the first and since the one before, in ms.
+/// The points of a start in order of time, and the guest's own, whose clock starts with its kernel, after them; each with
+/// the time since the one before on the same clock, in ms.
 fn phases(inspected: &Value) -> Result<String> {
     let list = inspected[0]["Sandbox"]["phases"].as_array().context("theca inspect tells no phases")?;
-    let mut text = format!("{:<28} {:>9} {:>9}\n", "phase", "at ms", "took ms");
-    let mut before = 0.0;
+    let mut points = Vec::new();
     for phase in list {
         let name = phase["name"].as_str().context("a phase has no name")?;
         let at = phase["at_us"].as_f64().context("a phase has no time")? / 1000.0;
+        points.push((name.starts_with(GUEST), at, name));
+    }
+    points.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
+    let mut text = format!("{:<28} {:>9} {:>9}\n", "phase", "at ms", "took ms");
+    let (mut clock, mut before) = (false, 0.0);
+    for (guest, at, name) in points {
+        if guest != clock {
+            text += "by the guest's clock\n";
+            (clock, before) = (guest, 0.0);
+        }
         text += &format!("{:<28} {at:>9.1} {:>9.1}\n", name.replace('_', " "), at - before);
         before = at;
     }
@@ -90,13 +102,18 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn each_phase_shows_when_it_came_and_how_long_it_took() {
-        let phases =
-            json!([{"name": "vmm_spawned", "at_us": 1500}, {"name": "agent_ready", "at_us": 151_500}]);
+    fn each_phase_shows_when_it_came_and_how_long_it_took_on_its_own_clock() {
+        let phases = json!([
+            {"name": "vmm_spawned", "at_us": 1500},
+            {"name": "guest:init", "at_us": 80_000},
+            {"name": "agent_ready", "at_us": 151_500},
+        ]);
         let table = super::phases(&json!([{ "Sandbox": { "phases": phases } }])).unwrap();
         let rows: Vec<Vec<&str>> =
             table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(rows, [vec!["vmm", "spawned", "1.5", "1.5"], vec!["agent", "ready", "151.5", "150.0"]]);
+        assert_eq!(rows[0], ["vmm", "spawned", "1.5", "1.5"]);
+        assert_eq!(rows[1], ["agent", "ready", "151.5", "150.0"]);
+        assert_eq!(rows[3], ["guest:init", "80.0", "80.0"]);
         assert!(super::phases(&json!([{}])).is_err());
     }
 }
