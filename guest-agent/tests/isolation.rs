@@ -241,8 +241,9 @@ async fn mounts_bind_guest_folders_with_their_options() {
         .mount(bind("/ro", &["rbind", "rro", "noexec"]));
     let ended = guest.client().await.run("c", &spec).await.unwrap();
     assert!(ended.stdout.starts_with("from outside\n"), "{ended:?}");
-    assert!(ended.stdout.contains("/rw rw,nosuid"), "{ended:?}");
-    assert!(ended.stdout.contains("/ro ro,noexec"), "{ended:?}");
+    let options = |start: &str| ended.stdout.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+    assert!(options("/rw rw,").contains("nosuid"), "{ended:?}");
+    assert!(options("/ro ro,").contains("noexec"), "{ended:?}");
     assert!(ended.stderr.contains("Read-only file system"), "{ended:?}");
     assert_eq!(std::fs::read_to_string(shared.join("new")).unwrap(), "inside\n");
 }
@@ -322,10 +323,10 @@ async fn control_c_on_a_terminal_interrupts_an_exec() {
     client.create_silent("c", &Container::new(["sleep", "1000"])).await.unwrap();
     client.start("c").await.unwrap();
     let process = json!({"terminal": true, "user": {"uid": 0, "gid": 0}, "cwd": "/", "env": ["PATH=/bin"],
-        "args": ["sh", "-c", "tty; exec sleep 1000"]});
+        "args": ["sleep", "1000"]});
     let (pid, mut io) = client.exec("c", "e", process, true).await.unwrap();
-    io.expect("/dev/pts/").await;
     tokio::io::AsyncWriteExt::write_all(&mut io.stdin, &[3]).await.unwrap();
+    io.expect("^C").await;
     assert_eq!(client.wait("c", pid).await, 128 + 2);
 }
 
@@ -376,6 +377,11 @@ async fn sysctls_of_the_containers_namespaces_are_set() {
 
 #[tokio::test]
 async fn clocks_are_shifted_in_a_time_namespace() {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    if release.starts_with("6.0") || release.starts_with("6.1.") || release.starts_with("5.") {
+        eprintln!("skipped: before Linux 6.2 a program does not enter a time namespace as it is executed");
+        return;
+    }
     let namespaces = json!([{"type": "pid"}, {"type": "mount"}, {"type": "time"}]);
     let spec = Container::sh("cut -d. -f1 /proc/uptime")
         .with("/hostname", Value::Null)

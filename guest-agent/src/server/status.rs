@@ -11,7 +11,7 @@ use crate::process::launch::LaunchError;
 use crate::rootfs::RootfsError;
 
 /// On a failed Create, Start or Exec: the error number for which the container's program cannot be executed. ENOENT (2)
-/// becomes exit code 127, any other 126.
+/// comes as NOT_FOUND and becomes exit code 127, any other as PERMISSION_DENIED and becomes 126.
 pub const EXEC_ERRNO: &str = "theca-exec-errno";
 
 impl From<Error> for Status {
@@ -43,6 +43,10 @@ fn code(error: &Error) -> Code {
             Code::FailedPrecondition
         }
         Error::Rootfs(_) => Code::InvalidArgument,
+        Error::Launch(LaunchError::Setup(failure)) if failure.program => match failure.errno {
+            Some(libc::ENOENT) => Code::NotFound,
+            _ => Code::PermissionDenied,
+        },
         // What a spec asked for did not work in this guest.
         Error::Cgroup(_) | Error::Launch(LaunchError::Setup(_) | LaunchError::Gone) => {
             Code::FailedPrecondition
@@ -76,7 +80,10 @@ mod tests {
         let missing = std::io::Error::from_raw_os_error(libc::ENOENT);
         let failure = Failure::of_program("nosuch", missing);
         let status = Status::from(Error::Launch(failure.into()));
-        assert_eq!(status.metadata().get(EXEC_ERRNO).unwrap(), "2");
+        assert_eq!(
+            (status.code(), status.metadata().get(EXEC_ERRNO).unwrap().to_str()),
+            (Code::NotFound, Ok("2"))
+        );
         assert_eq!(status.message(), "failed to execute \"nosuch\": no such file or directory");
     }
 
