@@ -294,23 +294,33 @@ fn read_log(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Resident memory of the VMM: all of it, and without guest RAM, which is the largest mapping.
+/// Resident memory of the VMM: all of it, and without guest RAM, which is the longest run of mappings side by side
+/// (kernel and initrd lie over it as mappings of their own).
 fn print_memory(vmm: u32) -> anyhow::Result<()> {
+    struct Run {
+        end: u64,
+        length: u64,
+        resident_kib: u64,
+    }
     let maps = std::fs::read_to_string(format!("/proc/{vmm}/smaps"))?;
-    let kib =
-        |line: &str| line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    let (mut total, mut without_ram, mut size) = (0, 0, 0);
+    let mut runs: Vec<Run> = Vec::new();
     for line in maps.lines() {
-        if line.starts_with("Size:") {
-            size = kib(line);
-        } else if line.starts_with("Rss:") {
-            total += kib(line);
-            // Kernel and initrd lie over guest RAM as mappings of their own.
-            if size < 4096 && !maps.is_empty() {
-                without_ram += kib(line);
+        let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if let Some((start, end)) = first.split_once('-') {
+            let (start, end) = (u64::from_str_radix(start, 16)?, u64::from_str_radix(end, 16)?);
+            match runs.last_mut() {
+                Some(run) if run.end == start => {
+                    run.end = end;
+                    run.length += end - start;
+                }
+                _ => runs.push(Run { end, length: end - start, resident_kib: 0 }),
             }
+        } else if let ("Rss:", Some(run)) = (first, runs.last_mut()) {
+            run.resident_kib += rest.trim().trim_end_matches(" kB").parse::<u64>()?;
         }
     }
-    println!("boot: VMM resident {total} KiB, {without_ram} KiB of it in mappings below 4 MiB");
+    let total: u64 = runs.iter().map(|run| run.resident_kib).sum();
+    let ram = runs.iter().max_by_key(|run| run.length).map_or(0, |run| run.resident_kib);
+    println!("boot: VMM resident {} KiB, guest RAM {ram} KiB", total - ram);
     Ok(())
 }

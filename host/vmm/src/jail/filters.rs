@@ -12,6 +12,8 @@ use libc::{
 #[cfg(debug_assertions)]
 use libc::SYS_fcntl;
 
+use crate::vcpu::KICK_SIGNAL;
+
 /// Threads of the VMM by what they do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadKind {
@@ -25,23 +27,23 @@ pub enum ThreadKind {
     Disk,
 }
 
-/// One allowed call, optionally only with one value of one argument.
+/// One allowed call, optionally only with certain arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// Number of the call.
     pub call: libc::c_long,
-    /// Index of an argument and the value that it must have.
-    pub only: Option<(u8, u64)>,
+    /// Index and value of arguments, all of which must match; none for any arguments.
+    pub only: &'static [(u8, u64)],
     /// What it is needed for.
     pub reason: &'static str,
 }
 
 const fn call(call: libc::c_long, reason: &'static str) -> Rule {
-    Rule { call, only: None, reason }
+    Rule { call, only: &[], reason }
 }
 
-const fn with(call: libc::c_long, argument: u8, value: u64, reason: &'static str) -> Rule {
-    Rule { call, only: Some((argument, value)), reason }
+const fn with(call: libc::c_long, only: &'static [(u8, u64)], reason: &'static str) -> Rule {
+    Rule { call, only, reason }
 }
 
 /// `_IO(KVMIO, nr)` and friends with their sizes, from linux/kvm.h.
@@ -61,18 +63,19 @@ mod kvm_ioctl {
     pub const GET_PIT2: u64 = 0x8070_ae9f;
 }
 
-/// Flags of new memory: a filter that lets no file be mapped.
-const MMAP_FLAGS: u8 = 3;
+/// New memory is anonymous and not executable.
 const ANONYMOUS: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+const KICK: u64 = KICK_SIGNAL as u64;
 
 /// What the C library and Rust's runtime need in any thread.
 const RUNTIME: &[Rule] = &[
     call(SYS_futex, "locks, channels and joins"),
     call(SYS_brk, "allocator"),
-    with(SYS_mmap, MMAP_FLAGS, ANONYMOUS, "allocator: large blocks"),
+    with(SYS_mmap, &[(2, READ_WRITE), (3, ANONYMOUS)], "allocator: large blocks"),
     call(SYS_mremap, "allocator: growing a large block"),
     call(SYS_munmap, "allocator; a thread's alternate signal stack"),
-    call(SYS_madvise, "a thread's stack when it ends; balloon"),
+    with(SYS_madvise, &[(2, libc::MADV_DONTNEED as u64)], "a thread's stack when it ends; balloon"),
     call(SYS_sigaltstack, "a thread's alternate signal stack when it ends"),
     call(SYS_rt_sigprocmask, "a thread's end"),
     call(SYS_rt_sigreturn, "return from the kick signal's handler"),
@@ -83,7 +86,11 @@ const RUNTIME: &[Rule] = &[
     call(SYS_exit, "a thread's end"),
     call(SYS_exit_group, "the process' end"),
     #[cfg(debug_assertions)]
-    with(SYS_fcntl, 1, libc::F_GETFD as u64, "the standard library's check of descriptors in debug builds"),
+    with(
+        SYS_fcntl,
+        &[(1, libc::F_GETFD as u64)],
+        "the standard library's check of descriptors in debug builds",
+    ),
 ];
 
 /// The console log, written by whoever has output for it.
@@ -99,25 +106,25 @@ const CONTROL: &[Rule] = &[
     call(SYS_sendmsg, "replies and events with descriptors"),
     call(SYS_read, "eventfds"),
     call(SYS_getpid, "kicking a vCPU: the C library names the process"),
-    call(SYS_tgkill, "kicking a vCPU"),
+    with(SYS_tgkill, &[(2, KICK)], "kicking a vCPU"),
     call(SYS_lseek, "size of a disk"),
-    call(SYS_prlimit64, "file size limit for a larger disk"),
-    with(SYS_ioctl, 1, kvm_ioctl::GET_IRQCHIP, "SaveState"),
-    with(SYS_ioctl, 1, kvm_ioctl::GET_PIT2, "SaveState"),
-    with(SYS_ioctl, 1, kvm_ioctl::GET_CLOCK, "SaveState"),
+    with(SYS_prlimit64, &[(0, 0), (1, libc::RLIMIT_FSIZE as u64)], "file size limit for a larger disk"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::GET_IRQCHIP)], "SaveState"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::GET_PIT2)], "SaveState"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::GET_CLOCK)], "SaveState"),
 ];
 
 const VCPU: &[Rule] = &[
-    with(SYS_ioctl, 1, kvm_ioctl::RUN, "the guest"),
-    with(SYS_ioctl, 1, kvm_ioctl::GET_REGS, "SaveState, and where KVM gave up"),
-    with(SYS_ioctl, 1, kvm_ioctl::GET_SREGS, "SaveState"),
-    with(SYS_ioctl, 1, kvm_ioctl::GET_MSRS, "SaveState"),
-    with(SYS_ioctl, 1, kvm_ioctl::GET_LAPIC, "SaveState"),
-    with(SYS_ioctl, 1, kvm_ioctl::GET_MP_STATE, "SaveState"),
-    with(SYS_ioctl, 1, kvm_ioctl::GET_VCPU_EVENTS, "SaveState"),
-    with(SYS_ioctl, 1, kvm_ioctl::GET_DEBUGREGS, "SaveState"),
-    with(SYS_ioctl, 1, kvm_ioctl::GET_XSAVE, "SaveState"),
-    with(SYS_ioctl, 1, kvm_ioctl::GET_XCRS, "SaveState"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::RUN)], "the guest"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::GET_REGS)], "SaveState, and where KVM gave up"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::GET_SREGS)], "SaveState"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::GET_MSRS)], "SaveState"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::GET_LAPIC)], "SaveState"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::GET_MP_STATE)], "SaveState"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::GET_VCPU_EVENTS)], "SaveState"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::GET_DEBUGREGS)], "SaveState"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::GET_XSAVE)], "SaveState"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::GET_XCRS)], "SaveState"),
 ];
 
 const DEVICES: &[Rule] = &[
@@ -128,8 +135,8 @@ const DEVICES: &[Rule] = &[
     call(SYS_sendmsg, "vsock: guest memory to host socket"),
     call(SYS_recvfrom, "vsock: has the host side closed"),
     call(SYS_accept4, "vsock: a client of the host"),
-    with(SYS_ioctl, 1, libc::FIONBIO, "vsock: a client of the host"),
-    with(SYS_socketpair, 0, libc::AF_UNIX as u64, "vsock: a dial of the guest"),
+    with(SYS_ioctl, &[(1, libc::FIONBIO)], "vsock: a client of the host"),
+    with(SYS_socketpair, &[(0, libc::AF_UNIX as u64)], "vsock: a dial of the guest"),
     call(SYS_shutdown, "vsock: half-closed connections"),
     call(SYS_timerfd_settime, "vsock: connections that never finish"),
     call(SYS_getrandom, "rng"),

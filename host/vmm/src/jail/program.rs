@@ -26,22 +26,22 @@ const X86_64: u32 = 0xc000_003e;
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
 
-/// What decides about one call.
-type Verdict = Vec<(u8, u32)>;
+/// What decides about one call: any of these sets of arguments, of which all must match. None is: always allowed.
+type Verdict = Option<Vec<&'static [(u8, u64)]>>;
 
 /// The program that allows exactly what `rules` name and kills the process for anything else.
 pub fn compile<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> BpfProgram {
-    let mut calls: BTreeMap<u32, Option<Verdict>> = BTreeMap::new();
+    let mut calls: BTreeMap<u32, Verdict> = BTreeMap::new();
     for rule in rules {
-        let entry = calls.entry(rule.call as u32).or_insert_with(|| Some(Verdict::new()));
-        match (rule.only, entry.as_mut()) {
-            (Some((argument, value)), Some(verdict)) => verdict.push((argument, value as u32)),
+        let verdict = calls.entry(rule.call as u32).or_insert_with(|| Some(Vec::new()));
+        match verdict {
             // Once a call is allowed whatever its arguments are, conditions add nothing.
-            (None, _) => *entry = None,
-            (Some(_), None) => {}
+            _ if rule.only.is_empty() => *verdict = None,
+            Some(sets) => sets.push(rule.only),
+            None => {}
         }
     }
-    let calls: Vec<(u32, Option<Verdict>)> = calls.into_iter().collect();
+    let calls: Vec<(u32, Verdict)> = calls.into_iter().collect();
     let mut program = vec![
         statement(LOAD_WORD, ARCHITECTURE),
         jump(JUMP_IF_EQUAL, X86_64, 1, 0),
@@ -53,7 +53,7 @@ pub fn compile<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> BpfProgram {
 }
 
 /// Decides about the calls of a sorted slice.
-fn search(calls: &[(u32, Option<Verdict>)]) -> BpfProgram {
+fn search(calls: &[(u32, Verdict)]) -> BpfProgram {
     match calls {
         [] => vec![statement(RETURN, KILL)],
         [(call, verdict)] => {
@@ -77,12 +77,16 @@ fn search(calls: &[(u32, Option<Verdict>)]) -> BpfProgram {
 }
 
 /// Decides about one call by its arguments: the low word of each decides, as the kernel reads `int` and flags arguments.
-fn decide(verdict: &Option<Verdict>) -> BpfProgram {
-    let Some(conditions) = verdict else { return vec![statement(RETURN, ALLOW)] };
+fn decide(verdict: &Verdict) -> BpfProgram {
+    let Some(sets) = verdict else { return vec![statement(RETURN, ALLOW)] };
     let mut program = BpfProgram::new();
-    for (argument, value) in conditions {
-        program.push(statement(LOAD_WORD, ARGUMENTS + 8 * u32::from(*argument)));
-        program.push(jump(JUMP_IF_EQUAL, *value, 0, 1));
+    for set in sets {
+        for (index, (argument, value)) in set.iter().enumerate() {
+            // A mismatch goes on behind this set: two instructions per argument left, and the return.
+            let rest = 2 * (set.len() - index - 1) + 1;
+            program.push(statement(LOAD_WORD, ARGUMENTS + 8 * u32::from(*argument)));
+            program.push(jump(JUMP_IF_EQUAL, *value as u32, 0, rest as u8));
+        }
         program.push(statement(RETURN, ALLOW));
     }
     program.push(statement(RETURN, KILL));
@@ -128,13 +132,17 @@ mod tests {
             let rules: Vec<&Rule> = filters::of(kind).into_iter().flatten().collect();
             let program = compile(rules.iter().copied());
             for call in 0..600 {
-                let mut arguments = [u64::MAX; 6];
                 let named: Vec<_> = rules.iter().filter(|rule| rule.call == i64::from(call as i32)).collect();
-                let unconditional = named.iter().any(|rule| rule.only.is_none());
+                let unconditional = named.iter().any(|rule| rule.only.is_empty());
                 let expected = if unconditional { ALLOW } else { KILL };
-                assert_eq!(run(&program, call, arguments).0, expected, "{kind:?}: call {call}");
-                for (argument, value) in named.iter().filter_map(|rule| rule.only) {
-                    arguments[usize::from(argument)] = value;
+                assert_eq!(run(&program, call, [u64::MAX; 6]).0, expected, "{kind:?}: call {call}");
+                for rule in named {
+                    let mut arguments = [u64::MAX; 6];
+                    for (argument, value) in rule.only {
+                        // Until the last argument matches, the answer is still no.
+                        assert_eq!(run(&program, call, arguments).0, expected, "{kind:?}: call {call}");
+                        arguments[usize::from(*argument)] = *value;
+                    }
                     assert_eq!(run(&program, call, arguments).0, ALLOW, "{kind:?}: call {call}");
                 }
             }
@@ -151,7 +159,7 @@ mod tests {
     #[test]
     fn a_tree_larger_than_a_conditional_jump_reaches_still_works() {
         let rules: Vec<Rule> =
-            (0..600).map(|call| Rule { call: call * 2, only: None, reason: "every other" }).collect();
+            (0..600).map(|call| Rule { call: call * 2, only: &[], reason: "every other" }).collect();
         let program = compile(&rules);
         for call in 0..1200 {
             let expected = if call % 2 == 0 { ALLOW } else { KILL };

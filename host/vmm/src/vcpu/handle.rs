@@ -8,12 +8,15 @@ use std::thread::JoinHandle;
 
 use kvm_ioctls::VcpuFd;
 use libc::{c_int, c_void, siginfo_t};
-use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::{Killable, register_signal_handler};
 
 use super::exit::Machine;
 use super::thread::{OnExit, Order, Vcpu};
 use crate::snapshot::{StateError, VcpuState};
 use crate::sys::mapping::RunPage;
+
+/// What makes `KVM_RUN` return: the first real-time signal that the C library leaves to programs.
+pub const KICK_SIGNAL: c_int = 34;
 
 /// Stack of a vCPU thread: exits are served without recursion or large buffers.
 const STACK: usize = 128 << 10;
@@ -54,7 +57,7 @@ extern "C" fn on_kick(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
 
 /// Installs the empty handler that makes a kick interrupt `KVM_RUN`. Once per process, before the first vCPU.
 pub fn install_kick_signal() -> Result<(), VcpuError> {
-    register_signal_handler(SIGRTMIN(), on_kick).map_err(VcpuError::Signal)
+    register_signal_handler(KICK_SIGNAL, on_kick).map_err(VcpuError::Signal)
 }
 
 impl Handle {
@@ -131,6 +134,16 @@ impl Handle {
     fn kick(&self) {
         self.page.set_immediate_exit(true);
         // Fails only for a thread that has ended.
-        let _ = self.thread.kill(SIGRTMIN());
+        let _ = self.thread.kill(KICK_SIGNAL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kick_signal_is_free() {
+        assert_eq!(KICK_SIGNAL, vmm_sys_util::signal::SIGRTMIN());
     }
 }

@@ -16,5 +16,5 @@ mod handle;
 mod thread;
 
 pub use exit::Machine;
-pub use handle::{Handle, VcpuError, install_kick_signal};
+pub use handle::{Handle, KICK_SIGNAL, VcpuError, install_kick_signal};
 pub use thread::Vcpu;
