@@ -175,9 +175,7 @@ impl Rest {
         };
         match outcome {
             // The VMM's end explains why it did not answer.
-            Err(BootError::Vmm(VmmError::Ended | VmmError::Channel(_))) => {
-                Err(BootError::Ended(vmm.ended().await))
-            }
+            Err(BootError::Vmm(VmmError::Ended)) => Err(BootError::Ended(vmm.ended().await)),
             Err(error) => {
                 vmm.stop();
                 Err(error)

@@ -55,7 +55,8 @@ impl PidFd {
             return Ok(Some(Self(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })));
         }
         match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+            // The latter for a process that is just being reaped.
+            error if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL)) => Ok(None),
             error => Err(error),
         }
     }

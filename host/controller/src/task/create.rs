@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::sandbox::boot::{BootError, Vm};
 use crate::sandbox::timeline::Timeline;
-use crate::vmm::DiskFile;
+use crate::vmm::{DiskFile, VmmError};
 
 /// A container to create, checked as far as the host can.
 pub struct Creation {
@@ -49,8 +49,10 @@ impl Creation {
         let opened = Opened::open(&self.io, log)?;
         let images = self.images().await?;
         let vm = self.vm().await?;
-        let attached = self.attach(&vm, images).await;
-        attached.map_err(Error::from)?;
+        match self.attach(&vm, images).await {
+            Err(VmmError::Ended) => return Err(Error::VmEnded(vm.vmm.ended().await)),
+            attached => attached?,
+        }
         let (stdio, drain) = opened.connect(&vm.vsock);
         let agent = &vm.agent;
         let prepared = agent.prepare(&self.id, std::mem::take(&mut self.spec), self.rootfs()).await;
@@ -92,11 +94,7 @@ impl Creation {
     }
 
     /// Gives the running VM the disks that it does not have yet.
-    async fn attach(
-        &mut self,
-        vm: &Vm,
-        images: Vec<(usize, DiskFile)>,
-    ) -> std::result::Result<(), crate::vmm::VmmError> {
+    async fn attach(&mut self, vm: &Vm, images: Vec<(usize, DiskFile)>) -> std::result::Result<(), VmmError> {
         for layer in &mut self.layers {
             if let PlacedLayer::Image(placed) | PlacedLayer::Writable(placed) = layer
                 && let Some(file) = placed.attach.take()

@@ -207,4 +207,53 @@ mod tests {
         ];
         assert!(refusals.iter().all(|refusal| refusal.to_string() == "process already finished"));
     }
+
+    /// What happens to an init: something asked of it, or its own end.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Asked(Verb),
+        Ends,
+    }
+
+    /// Where an init stands after `step`; `None` once it was deleted.
+    fn after(phase: Phase, step: Step) -> Option<Phase> {
+        match step {
+            Step::Ends => Some(Phase::Stopped),
+            Step::Asked(verb) if accept_init(phase, verb).is_err() => Some(phase),
+            Step::Asked(Verb::Start | Verb::Resume) => Some(Phase::Running),
+            Step::Asked(Verb::Pause) => Some(Phase::Paused),
+            Step::Asked(Verb::Delete) => None,
+            Step::Asked(_) => Some(phase),
+        }
+    }
+
+    /// Tells every story of `left` more steps and checks each.
+    fn tell(phase: Phase, story: &mut Vec<Step>, left: usize) {
+        if left == 0 {
+            return;
+        }
+        for step in VERBS.map(Step::Asked).into_iter().chain([Step::Ends]) {
+            let ended = story.iter().any(|step| matches!(step, Step::Ends));
+            story.push(step);
+            let next = after(phase, step);
+            if ended {
+                assert!(matches!(next, None | Some(Phase::Stopped)), "alive again after its end: {story:?}");
+            }
+            if next.is_none() {
+                assert!(matches!(phase, Phase::Created | Phase::Stopped), "deleted while it ran: {story:?}");
+            }
+            if matches!((phase, next), (before, Some(Phase::Created)) if before != Phase::Created) {
+                panic!("created a second time: {story:?}");
+            }
+            if let Some(next) = next {
+                tell(next, story, left - 1);
+            }
+            story.pop();
+        }
+    }
+
+    #[test]
+    fn no_story_of_five_steps_brings_an_init_back_or_deletes_it_alive() {
+        tell(Phase::Created, &mut Vec::new(), 5);
+    }
 }

@@ -105,7 +105,8 @@ impl Supervisor {
         waiters: &mut Waiters,
     ) {
         match self.wire.send(&request, fds).await {
-            Ok(()) => waiters.push_back(waiter),
+            // A VMM that is gone has not answered: the waiter hears so once its end is published.
+            Ok(()) | Err(ChannelError::Closed) => waiters.push_back(waiter),
             Err(error) => {
                 let _ = waiter.send(Err(error.into()));
             }
