@@ -100,7 +100,7 @@ impl Scene {
     }
 
     /// The sandbox ends by itself, soon, and leaves nothing.
-    async fn is_gone(self) {
+    async fn ends_without_trace(self) {
         timeout(Duration::from_secs(20), self.ended).await.unwrap().unwrap();
         assert!(!self.folder.path().exists());
     }
@@ -133,7 +133,7 @@ async fn a_task_from_create_to_shutdown() {
     ];
     assert_eq!(calls, expected);
     assert!(PidFd::open(vmm).unwrap().is_none(), "the VMM is reaped");
-    scene.is_gone().await;
+    scene.ends_without_trace().await;
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn what_the_agent_refuses_is_told_and_undone() {
     assert!(matches!(scene.wait("web").await, Err(Error::UnknownContainer)));
     assert_eq!(scene.agent.calls(), ["prepare web [0]", "create web", "release web"]);
     scene.sandbox.shutdown(false).await.unwrap();
-    scene.is_gone().await;
+    scene.ends_without_trace().await;
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn a_vm_that_does_not_come_up_is_why_a_task_is_not_created() {
         let again = scene.create("web").await.unwrap_err();
         assert!(matches!(again, Error::Boot(_)), "{behaviour}: the reason is kept");
         scene.sandbox.shutdown(false).await.unwrap();
-        scene.is_gone().await;
+        scene.ends_without_trace().await;
     }
 }
 
@@ -252,7 +252,7 @@ async fn a_killed_vmm_ends_its_tasks_as_if_they_were_killed() {
     );
     assert_eq!(scene.delete("web").await.unwrap().1.status, 137);
     scene.sandbox.shutdown(false).await.unwrap();
-    scene.is_gone().await;
+    scene.ends_without_trace().await;
 }
 
 #[tokio::test]
@@ -271,7 +271,7 @@ async fn an_ephemeral_sandbox_drops_its_vm_with_the_task() {
     scene.delete("web").await.unwrap();
     scene.sandbox.shutdown(false).await.unwrap();
     assert_eq!(scene.agent.calls(), ["prepare web [0]", "create web", "start web"]);
-    scene.is_gone().await;
+    scene.ends_without_trace().await;
 }
 
 #[tokio::test]
@@ -281,7 +281,7 @@ async fn shutdown_spares_tasks_unless_it_is_meant() {
     scene.sandbox.shutdown(false).await.unwrap();
     assert_eq!(scene.phase("web").await.unwrap(), Phase::Created);
     scene.sandbox.shutdown(true).await.unwrap();
-    scene.is_gone().await;
+    scene.ends_without_trace().await;
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn the_sandbox_goes_with_the_process_it_was_started_for() {
     scene.create("web").await.unwrap();
     parent.kill().unwrap();
     parent.wait().unwrap();
-    scene.is_gone().await;
+    scene.ends_without_trace().await;
 }
 
 #[tokio::test]
