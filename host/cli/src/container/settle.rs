@@ -140,8 +140,7 @@ pub async fn finish(
 ) -> anyhow::Result<Option<Settled>> {
     let sandbox = held.shelf().roots().sandbox(&held.record.id);
     if !held.record.settings.auto_remove {
-        // Only `theca console` of a stopped container needs it.
-        let _ = fs::copy(sandbox.join("console.log"), held.folder().console());
+        keep_kernel_log(&held, keeper).await;
     }
     if let Some(keeper) = keeper {
         end_sandbox(keeper).await?;
@@ -155,6 +154,20 @@ pub async fn finish(
     let started_ms = held.record.started_ms().unwrap_or(finished_ms);
     held.enter(Phase::Exited(Exit { status, started_ms, finished_ms, error }))?;
     Ok(Some(Settled { record: held.record.clone(), live: None }))
+}
+
+/// For `theca console` of a container at rest. A guest that no longer answers has told its console what it could.
+async fn keep_kernel_log(held: &Held, keeper: Option<&Keeper>) {
+    let told = match keeper {
+        Some(keeper) => keeper.kernel_log().await.ok().filter(|log| !log.is_empty()),
+        None => None,
+    };
+    let path = held.folder().console();
+    // A log that cannot be kept is missed by `console`, which says so.
+    let _ = match told {
+        Some(log) => fs::write(path, log),
+        None => fs::copy(held.shelf().roots().sandbox(&held.record.id).join("console.log"), path).map(drop),
+    };
 }
 
 /// Deletes an ended task and ends its sandbox. A sandbox that has already gone is fine.

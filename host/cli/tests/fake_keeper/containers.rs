@@ -82,6 +82,7 @@ fn logs_tell_what_was_written() {
         "2026-08-01T12:00:00.000000000Z three\n"
     );
     assert_eq!(fake.theca(&["logs", "--since", "2027-01-01", "web"]).out, "");
+    assert_eq!(fake.theca(&["console", "web"]).out, "Linux version 6.12\n", "kept when it ended");
     let followed = fake.theca(&["logs", "-f", "web"]);
     assert_eq!((followed.code, followed.out.as_str()), (0, "one\nthree\n"));
 }
