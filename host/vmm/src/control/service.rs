@@ -18,6 +18,7 @@ use super::policy::{self, OutOfPlace, Phase};
 use crate::jail::filters::ThreadKind;
 use crate::jail::{self, JailError, seccomp};
 use crate::machine::{self, AttachError, BuildError, Machine};
+use crate::memory;
 use crate::vcpu::VcpuError;
 
 /// Why the VMM ends without having said so on the socket.
@@ -143,6 +144,7 @@ impl Service {
     /// Builds the VM, then closes the jail behind the last thing that needed room.
     fn configure(&mut self, config: VmConfig, fds: &mut Descriptors) -> Result<(), RequestError> {
         let config = MachineConfig::new(config, fds)?;
+        memory::large_pages(false);
         for disk in config.disks.iter().filter_map(|slot| slot.disk()) {
             jail::allow_disk(disk)?;
         }
@@ -185,6 +187,9 @@ impl Service {
     /// Passes on what other threads left.
     fn serve_outbox(&mut self) -> Result<Next, ServiceError> {
         let contents = self.outbox.take();
+        if !contents.dials.is_empty() {
+            memory::large_pages(true);
+        }
         for (port, stream) in contents.dials {
             self.channel.send(&FromVmm::Event(Event::Connect { port }), &[stream.as_fd()])?;
         }

@@ -3,8 +3,8 @@
 use libc::{
     SYS_accept4, SYS_brk, SYS_clock_gettime, SYS_close, SYS_epoll_ctl, SYS_epoll_wait, SYS_exit,
     SYS_exit_group, SYS_fallocate, SYS_fdatasync, SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom,
-    SYS_ioctl, SYS_lseek, SYS_madvise, SYS_mmap, SYS_mremap, SYS_munmap, SYS_poll, SYS_pread64, SYS_preadv,
-    SYS_prlimit64, SYS_pwrite64, SYS_pwritev, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg,
+    SYS_ioctl, SYS_lseek, SYS_madvise, SYS_mmap, SYS_mremap, SYS_munmap, SYS_poll, SYS_prctl, SYS_pread64,
+    SYS_preadv, SYS_prlimit64, SYS_pwrite64, SYS_pwritev, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg,
     SYS_restart_syscall, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sendmsg, SYS_shutdown, SYS_sigaltstack,
     SYS_socketpair, SYS_tgkill, SYS_timerfd_settime, SYS_write,
 };
@@ -108,6 +108,7 @@ const CONTROL: &[Rule] = &[
     call(SYS_getpid, "kicking a vCPU: the C library names the process"),
     with(SYS_tgkill, &[(2, KICK)], "kicking a vCPU"),
     call(SYS_lseek, "size of a disk"),
+    with(SYS_prctl, &[(0, libc::PR_SET_THP_DISABLE as u64), (1, 0)], "large pages once the guest has booted"),
     with(SYS_prlimit64, &[(0, 0), (1, libc::RLIMIT_FSIZE as u64)], "file size limit for a larger disk"),
     with(SYS_ioctl, &[(1, kvm_ioctl::GET_IRQCHIP)], "SaveState"),
     with(SYS_ioctl, &[(1, kvm_ioctl::GET_PIT2)], "SaveState"),

@@ -2,7 +2,7 @@
 
 mod ram;
 
-pub use ram::{MemoryError, MemorySize, allocate};
+pub use ram::{MemoryError, MemorySize, allocate, large_pages};
 
 /// Guest RAM as every device sees it: anonymous and private, without a dirty bitmap.
 pub type GuestMemory = vm_memory::GuestMemoryMmap<()>;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use nix::sys::prctl;
 use vm_memory::mmap::{FromRangesError, GuestRegionMmap};
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionCollectionError};
 
@@ -78,6 +79,14 @@ pub fn allocate(size: MemorySize) -> Result<GuestMemory, MemoryError> {
         regions.push(region);
     }
     Ok(GuestMemoryMmap::from_regions(regions)?)
+}
+
+/// Whether the host may back guest RAM with large pages, as it is configured to. A booting guest touches pages here and
+/// there: large ones then cost more to clear than they save, and memory that nobody asked for. From the guest's first dial
+/// on the host decides.
+pub fn large_pages(allowed: bool) {
+    // Fails only on a kernel without large pages, which is as good.
+    let _ = prctl::set_thp_disable(!allowed);
 }
 
 #[cfg(test)]
