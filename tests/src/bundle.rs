@@ -33,6 +33,11 @@ impl Bundle {
         config["process"]["terminal"] = json!(false);
         config["process"]["args"] = json!(args);
         config["root"] = json!({ "path": rootfs, "readonly": true });
+        // Left out by a `runc spec` that runs where no cgroup is mounted.
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("runc lists namespaces");
+        if !namespaces.contains(&json!({ "type": "cgroup" })) {
+            namespaces.push(json!({ "type": "cgroup" }));
+        }
         let folder = tempfile::Builder::new().prefix("bundle-").tempdir_in("/var/tmp");
         Self { folder: folder.expect("failed to make a folder"), config }
     }

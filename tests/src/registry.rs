@@ -80,9 +80,9 @@ impl Registry {
         format!("127.0.0.1:{}/{repository}", self.port)
     }
 
-    /// The certificate to trust, in PEM form.
+    /// The certificate of the authority to trust, in PEM form.
     pub fn certificate(&self) -> PathBuf {
-        self.folder.path().join("cert.pem")
+        self.folder.path().join("ca.pem")
     }
 
     /// Pushes the Debian image under this name and gives its reference.
@@ -125,27 +125,18 @@ impl Drop for Registry {
     }
 }
 
-/// A self-signed certificate for 127.0.0.1, valid for a day.
+/// An authority of its own and a certificate from it for 127.0.0.1, valid for a day.
 fn make_certificate(folder: &Path) {
     let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
-    let request = [
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "1",
-        "-subj",
-        "/CN=theca-tests",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-keyout",
-        &path("key.pem"),
-        "-out",
-        &path("cert.pem"),
-    ];
-    Invocation::new("openssl", &request).run().success();
+    let make = |name: &str, key: &str, certificate: &str| {
+        let kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+        let what = ["-days", "1", "-subj", name, "-keyout", &path(key), "-out", &path(certificate)];
+        Invocation::new("openssl", &kind).args(&what)
+    };
+    make("/CN=theca-tests-authority", "ca-key.pem", "ca.pem").run().success();
+    make("/CN=theca-tests", "key.pem", "cert.pem")
+        .args(&["-CA", &path("ca.pem"), "-CAkey", &path("ca-key.pem")])
+        .args(&["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .run()
+        .success();
 }
