@@ -8,7 +8,7 @@ pub const DEFAULT_VCPUS: u32 = 1;
 /// RAM of a sandbox that names none.
 pub const DEFAULT_MEMORY_MIB: u64 = 256;
 /// Time for the guest to report. Generous: where KVM itself is emulated, a guest takes seconds.
-pub const DEFAULT_BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+pub const DEFAULT_BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Options of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
