@@ -35,7 +35,7 @@ const TOOLS: [&str; 12] = [
     "skopeo",
     "umoci",
 ];
-const TIME_LIMIT: Duration = Duration::from_secs(3600);
+const TIME_LIMIT: Duration = Duration::from_secs(2700);
 const MEMORY_MIB: u32 = 6144;
 
 /// Builds everything and runs the tests.
