@@ -282,13 +282,21 @@ fn make_folder(path: &Path) -> Result<()> {
     })
 }
 
-/// Hands what controllers there are down to the folders below. One that cannot be had is missed when it is asked for.
+/// Hands what controllers there are down to the folders below, all at once: every change of the set makes the kernel wait
+/// for all processors. Where some cannot be had (they may be in use as cgroup v1) the others are still tried for; one
+/// that is not there is missed when it is asked for.
 fn enable_controllers(folder: &Path) -> Result<()> {
     let path = folder.join("cgroup.controllers");
     let available =
         fs::read_to_string(&path).map_err(|source| CgroupError::Io { action: "read", path, source })?;
-    for controller in available.split_whitespace().filter(|name| CONTROLLERS.contains(name)) {
-        if let Err(error) = write(&folder.join("cgroup.subtree_control"), &format!("+{controller}")) {
+    let wanted: Vec<_> = available.split_whitespace().filter(|name| CONTROLLERS.contains(name)).collect();
+    let control = folder.join("cgroup.subtree_control");
+    let all: String = wanted.iter().map(|name| format!("+{name} ")).collect();
+    if write(&control, &all).is_ok() {
+        return Ok(());
+    }
+    for controller in wanted {
+        if let Err(error) = write(&control, &format!("+{controller}")) {
             tracing::warn!(
                 controller,
                 error = &error as &dyn std::error::Error,

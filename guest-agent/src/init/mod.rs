@@ -67,7 +67,9 @@ fn start(phases: &mut Phases) -> Result<Tree, StartError> {
     log::to_kernel();
     phases.reached("mounts");
     settings::apply();
+    phases.reached("settings");
     network::loopback_up().map_err(StartError::io("bring the loopback interface up"))?;
+    phases.reached("loopback");
     let tree = Tree::set_up(&Config::guest().cgroups)?;
     tree.adopt_agent(AGENT_MEMORY)?;
     phases.reached("cgroups");

@@ -21,17 +21,26 @@ const SETTINGS: &[(&str, &str)] = &[
     ("kernel/panic_on_oops", "1"),
 ];
 
+/// Changes of cgroups, network namespaces and mounts wait until every processor has let go of what they change. Few
+/// processors are quickly asked; unasked, each wait is one of timer ticks.
+const DO_NOT_WAIT_FOR_TICKS: (&str, &str) = ("/sys/kernel/rcu_expedited", "1");
+
 /// Applies them. A kernel that has no such setting needs none.
 pub fn apply() {
+    let (path, value) = DO_NOT_WAIT_FOR_TICKS;
+    write(Path::new(path), value);
     for (name, value) in SETTINGS {
-        let path = Path::new("/proc/sys").join(name);
-        if path.exists()
-            && let Err(error) = fs::write(&path, value)
-        {
-            tracing::warn!(name, %error, "a kernel setting was refused");
-        }
+        write(&Path::new("/proc/sys").join(name), value);
     }
     if let Err(error) = sethostname("theca") {
         tracing::warn!(%error, "the host name was refused");
+    }
+}
+
+fn write(path: &Path, value: &str) {
+    if path.exists()
+        && let Err(error) = fs::write(path, value)
+    {
+        tracing::warn!(path = %path.display(), %error, "a kernel setting was refused");
     }
 }
