@@ -3,9 +3,11 @@
 //! Its binaries are static, so they run in the test host as they were built here. What they need beside Theca (peers,
 //! image tools, a Debian image and a bundle) is in the test host's root, and is installed and made here for this machine.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -70,8 +72,34 @@ pub fn test_binaries(package: &str, tests: &[impl AsRef<str>]) -> Result<Vec<Pat
     Ok(binaries)
 }
 
+/// Runs test binaries in two test hosts side by side, for a test host uses one of this machine's CPUs. What the second
+/// prints is shown when the first has ended.
+pub fn in_testbed(binaries: Vec<PathBuf>, with: Vec<Copy>, args: &Args) -> Result<Tally> {
+    testbed::prepare()?;
+    let turns = |turn: usize| binaries.iter().skip(turn).step_by(2).cloned().collect::<Vec<_>>();
+    let (first, second) = (turns(0), turns(1));
+    let later = Spool::default();
+    thread::scope(|scope| {
+        let second = scope.spawn(|| in_one_testbed(&second, with.clone(), args, later.clone()));
+        let first = in_one_testbed(&first, with.clone(), args, io::stdout());
+        let second = second.join().unwrap_or_else(|_| bail!("the second test host's thread panicked"));
+        io::stdout().write_all(&later.take())?;
+        let mut tally = first?;
+        tally += second?;
+        Ok(tally)
+    })
+}
+
 /// Runs test binaries one after the other in one test host.
-pub fn in_testbed(binaries: Vec<PathBuf>, mut with: Vec<Copy>, args: &Args) -> Result<Tally> {
+fn in_one_testbed(
+    binaries: &[PathBuf],
+    mut with: Vec<Copy>,
+    args: &Args,
+    onward: impl Write + Send + 'static,
+) -> Result<Tally> {
+    if binaries.is_empty() {
+        return Ok(Tally::default());
+    }
     let folder = Path::new("/root/tests");
     with.extend(binaries.iter().map(|binary| Copy::new(binary, folder.join(name(binary)))));
     // Their names are cargo's: words with a hash behind.
@@ -80,9 +108,29 @@ pub fn in_testbed(binaries: Vec<PathBuf>, mut with: Vec<Copy>, args: &Args) -> R
     command.extend(args.filter.clone());
     let job =
         Job { command, with, out: Vec::new(), icount: false, memory_mib: MEMORY_MIB, timeout: TIME_LIMIT };
-    let counter = Counter::new(io::stdout());
+    let counter = Counter::new(onward);
     let code = testbed::execute_into(&job, counter.clone())?;
     Ok(counter.tally().ended(code == 0))
+}
+
+/// Keeps what is written until it is taken. Clones share it.
+#[derive(Clone, Default)]
+struct Spool(Arc<Mutex<Vec<u8>>>);
+
+impl Spool {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Write for Spool {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Runs test binaries as root on this machine, with the programs of the install tree first on the PATH.

@@ -114,6 +114,11 @@ fn run_command(args: RunArgs) -> Result<u8> {
     execute(&job)
 }
 
+/// Makes what test hosts are made of, where it is not there yet.
+pub fn prepare() -> Result<()> {
+    Base::prepare().map(drop)
+}
+
 /// Boots a test host, runs the job in it with this process's standard streams, and gives the command's exit code.
 pub fn execute(job: &Job) -> Result<u8> {
     execute_into(job, io::stdout())
