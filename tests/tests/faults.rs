@@ -1,8 +1,6 @@
 //! Whatever dies, and whatever is broken: a word about it, and nothing left behind.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -57,69 +55,6 @@ fn the_keeper_killed_ends_the_vm_and_the_container() {
     eventually("the VM to end", || theca.processes("theca-vmm").is_empty());
     theca.exec(&["orphan", "true"]).exits(125).says("not running");
     ended(&theca, "orphan", 137);
-}
-
-#[test]
-fn the_vmm_killed_ends_the_container_for_all_who_watch() {
-    let theca = Theca::new();
-    theca.run(&["-d", "--name", "victim", IMAGE, "sh", "-c", "echo said; sleep 1000"]).success();
-    theca.wait_for_log("victim", "said");
-    let (waiting, executing) =
-        (theca.start(&["wait", "victim"]), theca.start(&["exec", "victim", "sleep", "1000"]));
-    let vmm = pid(&theca, "victim", "vmm_pid");
-    kill_hard(vmm);
-    assert_eq!(waiting.wait().success(), "137\n");
-    executing.wait().exits(137);
-    assert_eq!(theca.cli(&["logs", "victim"]).success(), "said\n");
-    ended(&theca, "victim", 137);
-}
-
-#[test]
-fn a_guest_that_panics_ends_its_container_and_says_why() {
-    let theca = Theca::new();
-    // Memory outside any limit of the container's: the guest as a whole has none left, which this option makes fatal.
-    let hog = "echo ready; head -c 1000m /dev/zero | tail -c 900m";
-    let panicking = ["--memory", "128m", "--kernel-cmdline", "sysctl.vm.panic_on_oom=1"];
-    let bundle = theca_tests::Bundle::new(&["sh", "-c", hog]);
-    let folder = bundle.path().to_string_lossy().into_owned();
-    let output = theca.run(&[&["--name", "mad"], &panicking[..], &["--bundle", &folder]].concat());
-    assert_ne!(output.code, 0, "{output}");
-    assert_eq!(output.stdout, "ready\n");
-    assert!(theca.cli(&["console", "mad"]).success().contains("Kernel panic"));
-    ended(&theca, "mad", output.code);
-}
-
-#[test]
-fn a_kernel_that_does_not_boot_is_told_with_its_last_words() {
-    let theca = Theca::new();
-    let no_init = ["run", "--rm", "--kernel-cmdline", "rdinit=/none init=/none", IMAGE, "true"];
-    theca.cli(&no_init).exits(125).says("panic");
-    // ELF, but no kernel.
-    let busybox = fixtures::busybox_rootfs().join("bin/busybox");
-    let no_kernel = ["run", "--rm", "--kernel", &busybox.to_string_lossy(), IMAGE, "true"];
-    theca.cli(&no_kernel).exits(125).says("busybox");
-    assert!(theca.leaks().is_empty(), "{}", theca.leaks());
-}
-
-/// The disks of the store's images.
-fn disks(theca: &Theca) -> Vec<PathBuf> {
-    let found =
-        Invocation::new("find", &[theca.root().as_os_str(), "-name".as_ref(), "*.erofs".as_ref()]).run();
-    found.success().lines().map(PathBuf::from).collect()
-}
-
-#[test]
-fn a_corrupt_image_runs_nothing() {
-    let theca = Theca::new();
-    let disk = disks(&theca).pop().expect("the store has a disk");
-    // The file is shared with other tests: a copy takes its place.
-    let copy = disk.with_extension("copy");
-    std::fs::copy(&disk, &copy).unwrap();
-    File::options().write(true).open(&copy).unwrap().write_all_at(&[0xa5; 4096], 1024).unwrap();
-    std::fs::rename(&copy, &disk).unwrap();
-    let output = theca.run(&["--rm", IMAGE, "true"]);
-    output.exits(125).says("root");
-    assert!(theca.leaks().is_empty(), "{output}\n{}", theca.leaks());
 }
 
 /// A file system of a few megabytes as `THECA_ROOT`, unmounted in the end.
