@@ -8,6 +8,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -19,6 +20,9 @@ use crate::cpio::Archive;
 
 /// What is kept of the console for a message about a failure.
 const LAST_WORDS: usize = 60;
+
+/// Held while descriptors are open to children: another test host's QEMU that inherited a port would keep it from ending.
+static STARTING: Mutex<()> = Mutex::new(());
 
 /// A running test host. Dropping it kills it.
 pub struct Host {
@@ -70,6 +74,7 @@ impl Drop for Host {
 pub fn start(base: &Base, job: &Job, inputs: &File, results: &File) -> Result<Host> {
     let console = tempfile::tempfile()?;
     let initrd = initrd(base)?;
+    let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut line = Line::new();
     // One thread for both CPUs: with one each, a CPU inside a nested guest at times misses the other's interrupt for
     // good, and the machine stands still.
@@ -150,7 +155,7 @@ fn inherited(file: &File) -> Result<String> {
     Ok(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// Lets children inherit a descriptor. The only child started before it closes is QEMU.
+/// Lets children inherit a descriptor, see [`STARTING`].
 fn keep_open(descriptor: impl AsFd) -> Result<()> {
     fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).context("failed to clear FD_CLOEXEC")?;
     Ok(())
