@@ -18,7 +18,9 @@ show 'theca run --rm debian:13 uname -r'
 show 'theca run --rm debian:13 cat /etc/os-release'
 
 say 'It has the CPUs and the memory that it was given:'
-show "theca run --rm --cpus 2 --memory 256m debian:13 sh -c 'nproc; grep MemTotal /proc/meminfo'"
+cpus=$(nproc)
+[ "$cpus" -le 2 ] || cpus=2
+show "theca run --rm --cpus $cpus --memory 256m debian:13 sh -c 'nproc; grep MemTotal /proc/meminfo'"
 
 say 'stdin goes through a pipe:'
 show "printf 'pear\napple\nfig\n' | theca run --rm -i debian:13 sort"

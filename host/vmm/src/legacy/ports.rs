@@ -19,7 +19,7 @@ const FLOATING: u8 = 0xff;
 pub enum Reset {
     /// Keyboard controller: Linux' `reboot=k`, used for reboot and after a panic.
     Keyboard,
-    /// Reset control register: Linux' `cf9_force`, which theca-agent chooses for power-off.
+    /// Reset control register: Linux' reboot type `pci`, which theca-agent chooses for power-off.
     ResetControl,
 }
 
