@@ -33,7 +33,7 @@ fn a_container_is_created_started_paused_resumed_stopped_and_removed() {
     );
     assert_eq!(theca.cli(&["logs", "web"]).success(), "ready\nbye\n");
     theca.cli(&["rm", "web"]).success();
-    assert!(theca.leaks().is_empty(), "{}", theca.leaks());
+    eventually("nothing to be left", || theca.leaks().is_empty());
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_detached_container_outlives_the_command_and_is_waited_for() {
     theca.cli(&["kill", "--signal", "TERM", "job"]).success();
     assert_eq!(waiting.wait().success(), "3\n");
     assert_eq!(theca.inspect("job")["State"]["ExitCode"], 3);
-    assert!(theca.processes("theca-vmm").is_empty(), "the VM goes with its container");
+    eventually("the VM to go with its container", || theca.processes("theca-vmm").is_empty());
 }
 
 #[test]
