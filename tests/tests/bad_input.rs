@@ -88,6 +88,14 @@ fn bundles_that_are_none() {
 }
 
 #[test]
+fn commands_that_cannot_be_run() {
+    let theca = Theca::new();
+    refused(&theca, &["run", IMAGE, "no-such-command"], 127, "no-such-command");
+    refused(&theca, &["run", "--rm", IMAGE, "/etc/passwd"], 126, "/etc/passwd");
+    refused(&theca, &["run", "--rm", "-u", "nobody-here", IMAGE, "true"], 125, "nobody-here");
+}
+
+#[test]
 fn a_name_that_is_taken() {
     let theca = Theca::empty();
     let rootfs = fixtures::busybox_rootfs().to_string_lossy().into_owned();
