@@ -18,7 +18,8 @@ use crate::limits::DOCUMENT_MAX;
 use crate::progress::{Progress, Step};
 use crate::reference::Reference;
 
-use super::credentials::{self, Credentials};
+use super::credentials::{self, Credentials, Origin};
+use super::refusal;
 use super::{PullOptions, RegistryError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,22 +38,24 @@ const MANIFEST_TYPES: [&str; 4] = [
 pub(super) struct Connection {
     client: Client,
     auth: RegistryAuth,
+    /// Whom `auth` names.
+    who: Option<(Credentials, Origin)>,
     name: Reference,
 }
 
 impl Connection {
     pub(super) async fn open(name: &Reference, options: &PullOptions) -> Result<Self, RegistryError> {
         let verify = options.tls_verify.unwrap_or_else(|| !is_loopback(name.registry()));
-        let auth = match &options.credentials {
-            Some(given) => Some(given.clone()),
-            None => {
-                options.auth_file.as_deref().map_or(Ok(None), |file| credentials::from_file(file, name))?
-            }
-        };
-        let auth = auth.map_or(RegistryAuth::Anonymous, |Credentials { user, password }| {
+        let who = who(name, options)?;
+        let auth = who.clone().map_or(RegistryAuth::Anonymous, |(Credentials { user, password }, _)| {
             RegistryAuth::Basic(user, password)
         });
-        let login = |source| RegistryError::Login { registry: name.registry().to_owned(), source };
+        let login = |source| {
+            refusal::explain(name, who.as_ref(), source).unwrap_or_else(|source| RegistryError::Login {
+                registry: name.registry().to_owned(),
+                source,
+            })
+        };
         let client = client(ClientProtocol::Https, verify, options)?.map_err(login)?;
         let image = image(name);
         let client = match client.auth(&image, &auth, RegistryOperation::Pull).await {
@@ -65,17 +68,19 @@ impl Connection {
             }
             Err(error) => return Err(login(error)),
         };
-        Ok(Self { client, auth, name: name.clone() })
+        Ok(Self { client, auth, who, name: name.clone() })
     }
 
     /// The manifest or index of the name, or of a digest in its repository.
     pub(super) async fn manifest(&self, digest: Option<Digest>) -> Result<(Digest, Vec<u8>), RegistryError> {
         let name = digest.map_or_else(|| self.name.clone(), |digest| self.name.at(digest));
-        let (json, _) = self
-            .client
-            .pull_manifest_raw(&image(&name), &self.auth, &MANIFEST_TYPES)
-            .await
-            .map_err(|source| RegistryError::Manifest { name: name.familiar(), source })?;
+        let (json, _) =
+            self.client.pull_manifest_raw(&image(&name), &self.auth, &MANIFEST_TYPES).await.map_err(
+                |source| {
+                    refusal::explain(&name, self.who.as_ref(), source)
+                        .unwrap_or_else(|source| RegistryError::Manifest { name: name.familiar(), source })
+                },
+            )?;
         let found = Digest::of(&json);
         let registry = || self.name.registry().to_owned();
         if json.len() as u64 > DOCUMENT_MAX {
@@ -126,7 +131,10 @@ impl Connection {
     ) -> Result<(), RegistryError> {
         let (digest, size) = (blob.digest, blob.size);
         let failed = |source| RegistryError::Blob { name: self.name.familiar(), digest, source };
-        let refused = |error: OciDistributionError| failed(io::Error::other(error));
+        let refused = |error| {
+            refusal::explain(&self.name, self.who.as_ref(), error)
+                .unwrap_or_else(|error| failed(io::Error::other(error)))
+        };
         let descriptor = OciDescriptor { digest: digest.to_string(), ..OciDescriptor::default() };
         let image = image(&self.name);
         let mut stream = if blob.done == 0 {
@@ -163,6 +171,15 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// Who to be: what was given goes before what the file says.
+fn who(name: &Reference, options: &PullOptions) -> Result<Option<(Credentials, Origin)>, RegistryError> {
+    if let Some(given) = &options.credentials {
+        return Ok(Some((given.clone(), Origin::Given)));
+    }
+    let Some(file) = &options.auth_file else { return Ok(None) };
+    Ok(credentials::from_file(file, name)?.map(|found| (found, Origin::File(file.clone()))))
 }
 
 /// A blob's file on its way to being complete.

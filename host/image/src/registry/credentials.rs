@@ -27,6 +27,24 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// Where credentials came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From the caller.
+    Given,
+    /// From a file in the form of Docker's configuration.
+    File(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given => f.write_str("as given"),
+            Self::File(path) => write!(f, "from {}", path.display()),
+        }
+    }
+}
+
 /// Why there are no credentials though somebody set them up.
 #[derive(Debug, Error)]
 pub enum CredentialsError {
