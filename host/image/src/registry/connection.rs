@@ -51,10 +51,8 @@ impl Connection {
             RegistryAuth::Basic(user, password)
         });
         let login = |source| {
-            refusal::explain(name, who.as_ref(), source).unwrap_or_else(|source| RegistryError::Login {
-                registry: name.registry().to_owned(),
-                source,
-            })
+            let login = |source| RegistryError::Login { registry: name.registry().to_owned(), source };
+            refusal::explain(name, who.as_ref(), source).map_or_else(login, RegistryError::from)
         };
         let client = client(ClientProtocol::Https, verify, options)?.map_err(login)?;
         let image = image(name);
@@ -74,13 +72,13 @@ impl Connection {
     /// The manifest or index of the name, or of a digest in its repository.
     pub(super) async fn manifest(&self, digest: Option<Digest>) -> Result<(Digest, Vec<u8>), RegistryError> {
         let name = digest.map_or_else(|| self.name.clone(), |digest| self.name.at(digest));
-        let (json, _) =
-            self.client.pull_manifest_raw(&image(&name), &self.auth, &MANIFEST_TYPES).await.map_err(
-                |source| {
-                    refusal::explain(&name, self.who.as_ref(), source)
-                        .unwrap_or_else(|source| RegistryError::Manifest { name: name.familiar(), source })
-                },
-            )?;
+        let missing = |source| RegistryError::Manifest { name: name.familiar(), source };
+        let refused = |source| {
+            refusal::explain(&name, self.who.as_ref(), source).map_or_else(missing, RegistryError::from)
+        };
+        let image = image(&name);
+        let pulled = self.client.pull_manifest_raw(&image, &self.auth, &MANIFEST_TYPES).await;
+        let (json, _) = pulled.map_err(refused)?;
         let found = Digest::of(&json);
         let registry = || self.name.registry().to_owned();
         if json.len() as u64 > DOCUMENT_MAX {
@@ -133,7 +131,7 @@ impl Connection {
         let failed = |source| RegistryError::Blob { name: self.name.familiar(), digest, source };
         let refused = |error| {
             refusal::explain(&self.name, self.who.as_ref(), error)
-                .unwrap_or_else(|error| failed(io::Error::other(error)))
+                .map_or_else(|error| failed(io::Error::other(error)), RegistryError::from)
         };
         let descriptor = OciDescriptor { digest: digest.to_string(), ..OciDescriptor::default() };
         let image = image(&self.name);

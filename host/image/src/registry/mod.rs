@@ -24,6 +24,7 @@ use crate::store::{Image, Staging, Store, StoreError, Work};
 
 use connection::Connection;
 pub use credentials::{Credentials, CredentialsError, Origin};
+pub use refusal::Refusal;
 
 /// Layers fetched at the same time.
 const PARALLEL_LAYERS: usize = 3;
@@ -70,46 +71,9 @@ pub enum RegistryError {
         /// Why.
         source: OciDistributionError,
     },
-    /// It asks who we are, and nobody said.
-    #[error(
-        "{registry} gives {name} to nobody unknown: there is no such repository, or it needs a login; give --creds \
-         USER:PASSWORD, or run `docker login {registry}`, whose config.json is read"
-    )]
-    LoginNeeded {
-        /// Of what.
-        name: String,
-        /// Who.
-        registry: String,
-        /// Its words.
-        source: OciDistributionError,
-    },
-    /// It knows who we are, or does not believe it.
-    #[error(
-        "{registry} does not give {name} to user {user:?} ({origin}): correct the password, or ask for the permission"
-    )]
-    Denied {
-        /// Of what.
-        name: String,
-        /// Who.
-        registry: String,
-        /// Whom.
-        user: String,
-        /// Where user and password came from.
-        origin: Origin,
-        /// Its words.
-        source: OciDistributionError,
-    },
-    /// Its certificate is an authority's.
-    #[error(
-        "the certificate of {registry} is a certificate authority's (CA:TRUE), which no server may show: make the server's \
-         with `-addext basicConstraints=critical,CA:FALSE` and sign it by that authority, whose certificate --ca-file takes"
-    )]
-    AuthorityAsServer {
-        /// Who.
-        registry: String,
-        /// The verifier's words.
-        source: OciDistributionError,
-    },
+    /// It is there and says no.
+    #[error(transparent)]
+    Refused(#[from] Box<Refusal>),
     /// No manifest.
     #[error("failed to get the manifest of {name}")]
     Manifest {

@@ -4,34 +4,79 @@
 use std::error::Error;
 
 use oci_client::errors::{OciDistributionError, OciErrorCode};
+use thiserror::Error;
 
-use super::RegistryError;
 use super::credentials::{Credentials, Origin};
 use crate::reference::Reference;
 
 /// How rustls names a certificate that says CA:TRUE where a server's own is expected.
 const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
 
+/// Why a registry gives nothing, and what to do about it.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// It asks who we are, and nobody said.
+    #[error(
+        "{registry} gives {name} to nobody unknown: there is no such repository, or it needs a login; give --creds \
+         USER:PASSWORD, or run `docker login {registry}`, whose config.json is read"
+    )]
+    LoginNeeded {
+        /// Of what.
+        name: String,
+        /// Who.
+        registry: String,
+        /// Its words.
+        source: OciDistributionError,
+    },
+    /// It knows who we are, or does not believe it.
+    #[error(
+        "{registry} does not give {name} to user {user:?} ({origin}): correct the password, or ask for the permission"
+    )]
+    Denied {
+        /// Of what.
+        name: String,
+        /// Who.
+        registry: String,
+        /// Whom.
+        user: String,
+        /// Where user and password came from.
+        origin: Origin,
+        /// Its words.
+        source: OciDistributionError,
+    },
+    /// Its certificate is an authority's.
+    #[error(
+        "the certificate of {registry} is a certificate authority's (CA:TRUE), which no server may show: make the server's \
+         with `-addext basicConstraints=critical,CA:FALSE` and sign it by that authority, whose certificate --ca-file takes"
+    )]
+    AuthorityAsServer {
+        /// Who.
+        registry: String,
+        /// The verifier's words.
+        source: OciDistributionError,
+    },
+}
+
 /// Explains `source`, a failure to get something of `name` as `who`, or gives it back.
 pub(super) fn explain(
     name: &Reference,
     who: Option<&(Credentials, Origin)>,
     source: OciDistributionError,
-) -> Result<RegistryError, OciDistributionError> {
+) -> Result<Box<Refusal>, OciDistributionError> {
     let registry = name.registry().to_owned();
     if shows_authority(&source) {
-        return Ok(RegistryError::AuthorityAsServer { registry, source });
+        return Ok(Refusal::AuthorityAsServer { registry, source }.into());
     }
     if !denies(&source) {
         return Err(source);
     }
-    Ok(match who {
-        None => RegistryError::LoginNeeded { name: name.familiar(), registry, source },
+    let name = name.familiar();
+    Ok(Box::new(match who {
+        None => Refusal::LoginNeeded { name, registry, source },
         Some((Credentials { user, .. }, origin)) => {
-            let (user, origin) = (user.clone(), origin.clone());
-            RegistryError::Denied { name: name.familiar(), registry, user, origin, source }
+            Refusal::Denied { name, registry, user: user.clone(), origin: origin.clone(), source }
         }
-    })
+    }))
 }
 
 fn denies(error: &OciDistributionError) -> bool {
