@@ -10,6 +10,7 @@
 
 use ttrpc::Code;
 
+use crate::container::Source;
 use crate::keeper::KeeperError;
 
 /// Theca itself failed.
@@ -26,12 +27,37 @@ pub enum StartError {
     /// There, but no program that may be run.
     #[error("{0}; check its permissions and format")]
     NotExecutable(String),
+    /// The guest cannot mount the image's disk.
+    #[error("the disk of image {image} is damaged; remove it (`theca image rm -f {image}`) and get it again")]
+    DamagedImage {
+        /// As it was asked for.
+        image: String,
+        /// What the guest said.
+        source: KeeperError,
+    },
     /// Something else was wrong.
     #[error("failed to start the container")]
     Other(#[source] KeeperError),
     /// A signal came first.
     #[error("interrupted by signal {0} before the container started")]
     Interrupted(i32),
+}
+
+impl StartError {
+    /// Of a task that was not created, with a root from `source`.
+    pub fn of_create(error: KeeperError, source: &Source) -> Self {
+        match (source, error) {
+            (Source::Image { reference, .. }, KeeperError::Refused { code, message })
+                if message.contains("as erofs") =>
+            {
+                Self::DamagedImage {
+                    image: reference.clone(),
+                    source: KeeperError::Refused { code, message },
+                }
+            }
+            (_, error) => error.into(),
+        }
+    }
 }
 
 impl From<KeeperError> for StartError {
@@ -58,7 +84,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         Some(StartError::NotFound(_)) => NOT_FOUND,
         Some(StartError::NotExecutable(_)) => NOT_EXECUTABLE,
         Some(StartError::Interrupted(signal)) => u8::try_from(128 + signal).unwrap_or(FAILED),
-        Some(StartError::Other(_)) | None => FAILED,
+        Some(StartError::DamagedImage { .. } | StartError::Other(_)) | None => FAILED,
     }
 }
 

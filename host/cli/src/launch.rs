@@ -63,7 +63,8 @@ impl Launch {
             }),
             ..CreateTaskRequest::default()
         };
-        keeper.create(request).await.map_err(StartError::from)?;
+        let created = keeper.create(request).await;
+        created.map_err(|error| StartError::of_create(error, &held.record.source))?;
         Ok(keeper)
     }
 

@@ -44,5 +44,6 @@ pub fn sandbox_info(info: SandboxInfo) -> InfoResponse {
         phases: info.timeline.into_iter().map(phase).collect(),
         guest_used_bytes: guest.used_bytes,
         agent_resident_bytes: guest.agent_resident_bytes,
+        vm_failure: info.vm_failure.map(|end| end.to_string()).unwrap_or_default(),
     }
 }

@@ -7,6 +7,7 @@ use super::running;
 use crate::container::settle::settle_after_end;
 use crate::container::{ContainerId, Roots, Shelf};
 use crate::error::of_container;
+use crate::output;
 use crate::session::{Ended, Manner, Session};
 use crate::stdio::{DetachKeys, Fifos, Signals};
 
@@ -57,6 +58,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     match session.follow(exit, &mut signals).await? {
         Ended::Detached => Ok(0),
         Ended::Exited(status, _) => {
+            keeper.failure_behind(status).await.as_deref().map(output::warn);
             drop(keeper);
             settle_after_end(&shelf, &record.id).await?;
             Ok(of_container(status))

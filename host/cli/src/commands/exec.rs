@@ -12,6 +12,7 @@ use crate::container::{ContainerDir, ContainerId, Roots, Shelf};
 use crate::error::{StartError, of_container};
 use crate::keeper::{Keeper, KeeperError};
 use crate::launch;
+use crate::output;
 use crate::session::{Ended, Manner, Session};
 use crate::spec::{ExecWish, environment, exec_process};
 use crate::stdio::{DetachKeys, Fifos, Signals, stdin_is_terminal, window_size};
@@ -109,6 +110,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     match session.follow(exit, &mut signals).await? {
         Ended::Detached => Ok(0),
         Ended::Exited(status, _) => {
+            keeper.failure_behind(status).await.as_deref().map(output::warn);
             forget(&keeper, &exec_id).await;
             Ok(of_container(status))
         }
@@ -158,7 +160,7 @@ async fn forget(keeper: &Keeper, exec_id: &str) {
             error
             @ (KeeperError::Refused { .. } | KeeperError::Unreachable { .. } | KeeperError::Gone { .. }),
         ) => {
-            crate::output::warn(&format!("the keeper did not forget the process: {error}"));
+            output::warn(&format!("the keeper did not forget the process: {error}"));
         }
     }
 }

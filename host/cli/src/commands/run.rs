@@ -133,7 +133,9 @@ pub async fn conclude(
             Ok(0)
         }
         Ok(Ended::Exited(status, at_ms)) => {
-            finish(held, Some(keeper), status, at_ms, None).await?;
+            let failure = keeper.failure_behind(status).await;
+            failure.as_deref().map(output::warn);
+            finish(held, Some(keeper), status, at_ms, failure).await?;
             Ok(of_container(status))
         }
         Err(error) => {

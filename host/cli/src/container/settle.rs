@@ -111,7 +111,8 @@ async fn settle_locked(shelf: &Shelf, id: &ContainerId, lock: Lock) -> anyhow::R
         }
         (Phase::Started { .. }, Some(keeper), Some(Status::Stopped)) => {
             let (status, finished_ms) = keeper.wait("").await?;
-            finish(held, Some(&keeper), status, finished_ms, None).await
+            let failure = keeper.failure_behind(status).await;
+            finish(held, Some(&keeper), status, finished_ms, failure).await
         }
         (Phase::Started { .. }, keeper, _) => {
             let why = match keeper {

@@ -15,6 +15,8 @@ use ttrpc::{Code, Error};
 
 /// A bound for calls that a healthy keeper answers from what it knows; long, because the machine may be busy.
 const QUICK: Duration = Duration::from_secs(20);
+/// The status of a process that SIGKILL, or the loss of its VM, has ended.
+const KILLED: u32 = 137;
 
 /// A keeper's answer that was no success.
 #[derive(Debug, thiserror::Error)]
@@ -178,6 +180,15 @@ impl Keeper {
     pub async fn kernel_log(&self) -> Result<Vec<u8>, KeeperError> {
         let answer = self.keeper.kernel_log(keeper::KernelLogRequest {}).await;
         explain("show the kernel log", answer).map(|response| response.data.into())
+    }
+
+    /// What is behind an exit status that tells of a kill, if it was not a signal: the VM failed under the process.
+    pub async fn failure_behind(&self, status: u32) -> Option<String> {
+        if status != KILLED {
+            return None;
+        }
+        let failure = self.info().await.ok()?.vm_failure;
+        (!failure.is_empty()).then(|| format!("the sandbox's VM failed: {failure}"))
     }
 
     /// The sandbox as it stands.

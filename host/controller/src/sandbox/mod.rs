@@ -28,6 +28,7 @@ use crate::task::rootfs::RootfsMount;
 use crate::task::stdio::IoRequest;
 use crate::task::stdio::log::LogOptions;
 use crate::task::{TaskHandle, TaskRequest};
+use crate::vmm::VmEnd;
 
 pub use options::SandboxOptions;
 pub use timeline::Timeline;
@@ -80,6 +81,8 @@ pub struct SandboxInfo {
     pub vcpus: u32,
     /// RAM.
     pub memory_mib: u64,
+    /// How the VM ended, if it did and nobody asked it to.
+    pub vm_failure: Option<Arc<VmEnd>>,
     /// What the guest is, if it answers.
     pub guest: Option<GuestInfo>,
     /// Points in the start.

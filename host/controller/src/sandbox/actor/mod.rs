@@ -24,7 +24,7 @@ use crate::agent::{Agent, GuestDisk};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::task::TaskHandle;
-use crate::vmm::VmEnd;
+use crate::vmm::{VmEnd, Vmm};
 
 /// A keeper that nobody ever asks for a task ends: its starter died on the way.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -184,6 +184,7 @@ impl Actor {
             vmm_pid: self.state.vmm().map_or(0, |vmm| vmm.pid()),
             vcpus: self.setup.options.vcpus,
             memory_mib: self.setup.options.memory_mib,
+            vm_failure: self.vm_end().filter(|end| !end.is_orderly()),
             guest: None,
             timeline: self.setup.timeline.points(),
         };
@@ -215,6 +216,14 @@ impl Actor {
         match &self.state {
             SandboxState::Running(vm) => Some(vm.agent.clone()),
             _ => None,
+        }
+    }
+
+    /// As soon as the VMM is known to have ended: a task may tell its end before the event is handled here.
+    fn vm_end(&self) -> Option<Arc<VmEnd>> {
+        match &self.state {
+            SandboxState::Ended(Ending::Ended(end)) => Some(end.clone()),
+            state => state.vmm().and_then(Vmm::end),
         }
     }
 
