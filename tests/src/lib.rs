@@ -20,6 +20,7 @@ pub mod layout;
 mod leaks;
 pub mod pty;
 pub mod registry;
+pub mod small_disk;
 mod theca;
 pub mod wait;
 
@@ -29,5 +30,6 @@ pub use invocation::{Invocation, Output, Running};
 pub use layout::Layout;
 pub use pty::Pty;
 pub use registry::Registry;
+pub use small_disk::SmallDisk;
 pub use theca::{IMAGE, Theca};
 pub use wait::{eventually, wait_for};

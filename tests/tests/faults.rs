@@ -1,10 +1,12 @@
-//! Whatever dies, and whatever is broken: a word about it, and nothing left behind.
-
-use std::path::Path;
+//! Whatever dies while it runs: a word about it, and nothing left behind.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use theca_tests::{IMAGE, Invocation, Theca, eventually, fixtures};
+use serde_json::json;
+use theca_tests::{Bundle, IMAGE, Theca, eventually, wait_for};
+
+/// What is said of a VM whose VMM got a SIGKILL.
+const VMM_KILLED: &str = "the sandbox's VM failed: the VMM was killed by signal 9";
 
 fn pid(theca: &Theca, container: &str, key: &str) -> Pid {
     let pid = theca.inspect(container)["Sandbox"][key].as_i64().and_then(|pid| pid.try_into().ok());
@@ -57,54 +59,76 @@ fn the_keeper_killed_ends_the_vm_and_the_container() {
     ended(&theca, "orphan", 137);
 }
 
-/// A file system of a few megabytes as `THECA_ROOT`, unmounted in the end.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn new(size: &str) -> Self {
-        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
-        let options = format!("size={size}");
-        Invocation::new("mount", &["-t", "tmpfs", "-o", &options, "none", &folder.path().to_string_lossy()])
-            .run()
-            .success();
-        Self(folder)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn used(&self) -> u64 {
-        let stat = nix::sys::statvfs::statvfs(self.path()).unwrap();
-        (stat.blocks() - stat.blocks_free()) * stat.fragment_size()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        Invocation::new("umount", &["--lazy", &*self.path().to_string_lossy()]).run();
-    }
+#[test]
+fn the_vmm_killed_ends_the_container_for_all_who_watch() {
+    let theca = Theca::new();
+    theca.run(&["-d", "--name", "victim", IMAGE, "sh", "-c", "echo said; sleep 1000"]).success();
+    theca.wait_for_log("victim", "said");
+    let waiting = theca.start(&["wait", "victim"]);
+    let script = "echo joined > /proc/1/fd/1; sleep 1000";
+    let executing = theca.start(&["exec", "victim", "sh", "-c", script]);
+    theca.wait_for_log("victim", "joined");
+    kill_hard(pid(&theca, "victim", "vmm_pid"));
+    assert_eq!(waiting.wait().success(), "137\n");
+    executing.wait().exits(137);
+    assert_eq!(theca.cli(&["logs", "victim"]).success(), "said\njoined\n");
+    assert_eq!(theca.inspect("victim")["State"]["Error"], VMM_KILLED);
+    ended(&theca, "victim", 137);
 }
 
 #[test]
-fn a_full_disk_keeps_nothing_of_an_image() {
-    let (theca, small) = (Theca::empty(), SmallDisk::new("24m"));
-    let layout = fixtures::debian_layout().to_string_lossy().into_owned();
-    let output =
-        theca.command(&["image", "import", "--name", IMAGE, &layout]).env("THECA_ROOT", small.path()).run();
-    output.exits(125).says("no space left").says("THECA_ROOT");
-    assert!(small.used() < 1 << 20, "{} bytes are left behind", small.used());
+fn the_vmm_killed_is_told_by_the_command_that_waits() {
+    let theca = Theca::new();
+    for flags in [&["--rm"][..], &[]] {
+        let running = theca.start(&[&["run"], flags, &[IMAGE, "sleep", "1000"]].concat());
+        let vmm = wait_for("the container to run", || {
+            let id = theca.cli(&["ps", "-q"]).success().trim().to_owned();
+            (!id.is_empty()).then(|| pid(&theca, &id, "vmm_pid"))
+        });
+        kill_hard(vmm);
+        running.wait().exits(137).says(VMM_KILLED);
+    }
+    let left = theca.cli(&["ps", "-a", "-q"]).success().trim().to_owned();
+    ended(&theca, &left, 137);
 }
 
 #[test]
-fn a_full_disk_is_an_error_inside_and_no_more() {
-    let (theca, small) = (Theca::empty(), SmallDisk::new("24m"));
-    let rootfs = fixtures::busybox_rootfs().to_string_lossy().into_owned();
-    let script = "dd if=/dev/zero of=/root/big bs=1M count=40 && sync /root/big && echo fits; echo alive";
-    let output = theca
-        .command(&["run", "--rm", "--rootfs", &rootfs, "sh", "-c", script])
-        .env("THECA_ROOT", small.path())
-        .run();
-    assert_eq!(output.success(), "alive\n");
-    assert_eq!(std::fs::read_dir(small.path().join("containers")).unwrap().count(), 0);
+fn a_guest_that_panics_ends_its_container_and_says_why() {
+    let theca = Theca::new();
+    // Memory outside any limit of the container's: the guest as a whole has none left, which this option makes fatal.
+    let mut bundle = Bundle::new(&["sh", "-c", "echo ready; dd if=/dev/zero of=/fill/x bs=1M count=400"]);
+    let mount = json!({ "destination": "/fill", "type": "tmpfs", "source": "tmpfs", "options": ["size=1g"] });
+    bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+    let folder = bundle.path().to_string_lossy().into_owned();
+    let panics = ["--memory", "64m", "--kernel-cmdline", "sysctl.vm.panic_on_oom=1", "--bundle", &folder];
+    let output = theca.run(&[&["--name", "mad"], &panics[..]].concat());
+    output.exits(137).says("the guest's kernel panicked; the guest's last words:\n").says("Kernel panic");
+    assert_eq!(output.stdout, "ready\n");
+    assert!(theca.cli(&["console", "mad"]).success().contains("Kernel panic"));
+    ended(&theca, "mad", 137);
+}
+
+#[test]
+fn a_container_that_shares_the_agents_pid_namespace_cannot_kill_it() {
+    let theca = Theca::empty();
+    let script = "tr '\\0' ' ' < /proc/1/cmdline; for signal in KILL TERM SEGV STOP; do kill -$signal 1; done; echo alive";
+    let mut bundle = Bundle::new(&["sh", "-c", script]);
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "pid");
+    let output = bundle.theca(&theca);
+    assert!(output.success().contains("alive"), "{output}");
+    assert!(output.stdout.contains("init"), "{output}");
+}
+
+#[test]
+fn a_container_killed_ends_with_137_and_no_complaint() {
+    let theca = Theca::new();
+    let running = theca.start(&["run", "--name", "target", IMAGE, "sh", "-c", "echo ready; sleep 1000"]);
+    theca.wait_for_log("target", "ready");
+    // Inside, nobody kills the first process of a pid namespace, as everywhere.
+    theca.exec(&["target", "sh", "-c", "kill -9 1"]).success();
+    theca.cli(&["kill", "target"]).success();
+    let output = running.wait();
+    assert_eq!((output.exits(137).stdout.as_str(), output.stderr.as_str()), ("ready\n", ""));
+    ended(&theca, "target", 137);
 }
