@@ -5,16 +5,16 @@
 
 use std::fmt::Write;
 
-use prost_build::{Service, ServiceGenerator};
+use prost_build::{Method, Service, ServiceGenerator};
 
-/// Unary methods only: none of these services streams.
+/// Methods are unary or stream both ways: no service streams one way only.
 pub struct Generator;
 
 impl ServiceGenerator for Generator {
     fn generate(&mut self, service: Service, out: &mut String) {
         assert!(
-            service.methods.iter().all(|m| !m.client_streaming && !m.server_streaming),
-            "{}: the ttrpc generator knows unary methods only",
+            service.methods.iter().all(|m| m.client_streaming == m.server_streaming),
+            "{}: the ttrpc generator knows no method that streams one way",
             service.name
         );
         let full_name = format!("{}.{}", service.package, service.proto_name);
@@ -24,6 +24,10 @@ impl ServiceGenerator for Generator {
             let (name, wire) = (&method.name, &method.proto_name);
             let (input, output) = (in_module(&method.input_type), in_module(&method.output_type));
             let docs: String = method.comments.leading.iter().map(|line| format!("///{line}\n")).collect();
+            if method.client_streaming {
+                duplex_method(method, &docs, &mut methods, &mut table, &mut calls);
+                continue;
+            }
             writeln!(methods, "{docs}async fn {name}(&self, request: {input}) -> Answer<{output}>;").unwrap();
             writeln!(
                 table,
@@ -65,6 +69,31 @@ impl ServiceGenerator for Generator {
         )
         .unwrap();
     }
+}
+
+/// A method that streams both ways: whoever serves it gets the stream and ends it by returning.
+fn duplex_method(method: &Method, docs: &str, methods: &mut String, table: &mut String, calls: &mut String) {
+    let (name, wire) = (&method.name, &method.proto_name);
+    let (input, output) = (in_module(&method.input_type), in_module(&method.output_type));
+    let streams = "crate::ttrpc_stream";
+    writeln!(
+        methods,
+        "{docs}async fn {name}(&self, stream: {streams}::ServerStream<{output}, {input}>) -> Answer<()>;"
+    )
+    .unwrap();
+    writeln!(
+        table,
+        "let this = service.clone();\n\
+         service_table.duplex(\"{wire}\", move |stream: {streams}::ServerStream<{output}, {input}>| \
+         {{ let this = this.clone(); async move {{ this.{name}(stream).await }} }});"
+    )
+    .unwrap();
+    writeln!(
+        calls,
+        "{docs}pub async fn {name}(&self) -> Answer<{streams}::ClientStream<{input}, {output}>> \
+         {{ self.0.duplex(SERVICE, \"{wire}\").await }}"
+    )
+    .unwrap();
 }
 
 /// The stubs live one module deeper than the messages.

@@ -1,8 +1,16 @@
 //! Every wire contract: containerd's interfaces and Theca's own, as generated from the `.proto` files of this folder.
 //!
-//! Modules follow the protobuf packages: `containerd.task.v3` is [`containerd::task::v3`].
+//! Modules follow the protobuf packages: `containerd.task.v3` is [`containerd::task::v3`]. What a program speaks beyond the
+//! task APIs and Theca's own is behind a feature, so that no program carries messages it does not use.
+//!
+//! Five generations of containerd's API are here: `types.API` (2015), `containerd.v1.ExecutionService` (2016–17),
+//! `containerd.v1.services.shim.Shim` and `containerd.services.tasks.v1.Tasks` (2017), and
+//! `containerd.services.sandbox.v1`, which has two forms. See [`generations`] for why there are two modules of it.
 
+#[cfg(feature = "shim")]
+pub mod descriptors;
 pub mod ttrpc_glue;
+pub mod ttrpc_stream;
 
 #[allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]
 mod generated {
@@ -10,6 +18,27 @@ mod generated {
 }
 
 pub use generated::{containerd, io, theca};
+#[cfg(feature = "daemon")]
+pub use generated::{runtime, types};
+
+/// Interfaces in the form that an older containerd published under the names that today's form has too.
+///
+/// A client finds a method by the names of package, service and method alone. `containerd.services.sandbox.v1.Controller`
+/// of 2022 has a `Status` whose answer gives fields 4, 5 and 6 another meaning and type than today's, and
+/// `containerd.services.containers.v1.Container` of 2017 another one to fields 6, 7 and 8; so no server can answer both
+/// kinds of client at one address. thecad therefore serves two endpoints: today's forms at the main one, these at another.
+/// What has one form only is served at both, and both show the same sandboxes and containers.
+///
+/// `containerd.types` is shared: of its messages here, only `Sandbox` has grown, by a field that older clients skip.
+#[cfg(feature = "daemon")]
+pub mod generations {
+    #[allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]
+    mod generated {
+        include!(concat!(env!("OUT_DIR"), "/generations/packages.rs"));
+    }
+
+    pub use generated::containerd;
+}
 
 /// Ports of virtio-vsock that keeper and agent agree on.
 pub mod ports {
@@ -21,7 +50,7 @@ pub mod ports {
     pub const STREAM: u32 = 1026;
 }
 
-/// Type URLs of the `Any` values that carry OCI runtime-spec JSON.
+/// Type URLs of the `Any` values that these interfaces carry.
 pub mod type_url {
     /// Counters of a cgroup, in the answer to Stats.
     pub const CGROUP_METRICS: &str = "io.containerd.cgroups.v2.Metrics";
@@ -31,6 +60,16 @@ pub mod type_url {
     pub const OCI_SPEC: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
     /// An OCI `LinuxResources`, in Update.
     pub const OCI_RESOURCES: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
+    /// `runtime.v1.PodSandboxConfig`: what containerd's CRI gives a sandbox controller as options.
+    pub const POD_SANDBOX_CONFIG: &str = "runtime.v1.PodSandboxConfig";
+    /// `theca.options.v1.SandboxOptions`: what any client may give a sandbox controller as options.
+    pub const CLIENT_SANDBOX_OPTIONS: &str = "theca.options.v1.SandboxOptions";
+    /// The first message of a `containerd.services.streaming.v1` stream.
+    pub const STREAM_INIT: &str = "containerd.services.streaming.v1.StreamInit";
+    /// Bytes on such a stream.
+    pub const STREAM_DATA: &str = "containerd.types.transfer.Data";
+    /// Room for more bytes on such a stream.
+    pub const STREAM_WINDOW_UPDATE: &str = "containerd.types.transfer.WindowUpdate";
     /// `theca.keeper.v1.SandboxOptions`.
     pub const SANDBOX_OPTIONS: &str = "theca.keeper.v1.SandboxOptions";
     /// `theca.keeper.v1.TaskOptions`.

@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use prost::Message;
-use ttrpc::r#async::{Client, MethodHandler, Service, TtrpcContext};
+use ttrpc::r#async::{Client, MethodHandler, Service, StreamHandler, TtrpcContext};
 use ttrpc::{Code, Error, Request, Response};
+
+use crate::ttrpc_stream::{self, ClientStream, ServerStream};
 
 /// What a ttrpc method answers.
 pub type Answer<T> = Result<T, Error>;
@@ -22,12 +25,13 @@ pub fn status(code: Code, message: impl Into<String>) -> Error {
 pub struct ServiceTable {
     name: &'static str,
     methods: HashMap<String, Box<dyn MethodHandler + Send + Sync>>,
+    streams: HashMap<String, Arc<dyn StreamHandler + Send + Sync>>,
 }
 
 impl ServiceTable {
     /// An empty table for the service called `name` on the wire.
     pub fn new(name: &'static str) -> Self {
-        Self { name, methods: HashMap::new() }
+        Self { name, methods: HashMap::new(), streams: HashMap::new() }
     }
 
     /// Adds a method that takes one message and answers one.
@@ -42,9 +46,20 @@ impl ServiceTable {
         self.methods.insert(method.to_owned(), Box::new(handler));
     }
 
+    /// Adds a method that streams both ways. The stream ends when `call` returns.
+    pub fn duplex<Output, Input, Call, Pending>(&mut self, method: &str, call: Call)
+    where
+        Output: Message + Default + 'static,
+        Input: Message + Default + 'static,
+        Call: Fn(ServerStream<Output, Input>) -> Pending + Send + Sync + 'static,
+        Pending: Future<Output = Answer<()>> + Send + 'static,
+    {
+        self.streams.insert(method.to_owned(), ttrpc_stream::handler(call));
+    }
+
     /// The form in which the ttrpc server takes it.
     pub fn into_services(self) -> HashMap<String, Service> {
-        let service = Service { methods: self.methods, streams: HashMap::new() };
+        let service = Service { methods: self.methods, streams: self.streams };
         HashMap::from([(self.name.to_owned(), service)])
     }
 }
@@ -127,12 +142,25 @@ impl Caller {
         Output::decode(response.payload.as_slice())
             .map_err(|error| Error::Others(format!("{service}/{method}: the answer is malformed: {error}")))
     }
+
+    /// Opens a stream both ways to `method` of `service`. A bound on calls does not bound it.
+    pub async fn duplex<Output, Input>(
+        &self,
+        service: &str,
+        method: &str,
+    ) -> Answer<ClientStream<Output, Input>>
+    where
+        Output: Message + Default,
+        Input: Message + Default,
+    {
+        let request =
+            Request { service: service.to_owned(), method: method.to_owned(), ..Default::default() };
+        Ok(ClientStream::new(self.client.new_stream(request, true, true).await?))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::theca::keeper::v1::keeper_ttrpc::{self, Keeper, KeeperClient};
     use crate::theca::keeper::v1::{
