@@ -1,24 +1,22 @@
 //! Streams of bytes between host and processes.
 //!
 //! The host dials, writes `STREAM <id>\n`, and from then on the connection is raw. A process claims a stream by its id.
-//! Whichever comes first waits for the other: claims for as long as they like, connections for [`MAX_AGE`] and up to
-//! [`MAX_WAITING`] of them, after which they are closed.
+//! Whichever comes first waits for the other, for as long as it takes: a machine may be so busy that no time is long
+//! enough, and a stream that is given up is output that is lost. What waits is bounded in number instead: beyond
+//! [`MAX_WAITING`] the connection that has waited longest makes room, beyond [`MAX_UNNAMED`] a new one is refused.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Semaphore, oneshot};
 
-/// Connections that nobody has claimed.
-const MAX_WAITING: usize = 64;
-/// How long such a connection is kept.
-const MAX_AGE: Duration = Duration::from_secs(10);
-/// How long the first line may take, and how long it may be.
-const LINE_TIME: Duration = Duration::from_secs(5);
+/// Connections that nobody has claimed. Three for each of as many processes as may be on their way at once.
+const MAX_WAITING: usize = 256;
+/// Connections whose first line is not complete.
+const MAX_UNNAMED: usize = 256;
+/// How long the first line may be.
 const MAX_LINE: usize = 256;
 
 /// A connection to the host.
@@ -29,7 +27,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 pub type Stream = Box<dyn Connection>;
 
 enum Entry {
-    /// A connection waits for a claim. The number tells it from a later one of the same id.
+    /// A connection waits for a claim. The lower the number, the longer it has waited.
     Connected(Stream, u64),
     /// A claim waits for a connection.
     Claimed(oneshot::Sender<Stream>),
@@ -43,8 +41,17 @@ struct Table {
 }
 
 /// All streams of the sandbox.
-#[derive(Clone, Default)]
-pub struct Streams(Arc<Mutex<Table>>);
+#[derive(Clone)]
+pub struct Streams {
+    table: Arc<Mutex<Table>>,
+    unnamed: Arc<Semaphore>,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self { table: Arc::default(), unnamed: Arc::new(Semaphore::new(MAX_UNNAMED)) }
+    }
+}
 
 impl std::fmt::Debug for Streams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -88,25 +95,26 @@ impl Streams {
     /// Takes a new connection, from its first line on, to the process that claims it. Whatever is wrong with it ends this
     /// connection only.
     pub async fn accept(&self, mut connection: impl Connection + 'static) {
-        let line = timeout(LINE_TIME, read_line(&mut connection)).await;
-        let Some(id) = line.ok().flatten() else {
-            tracing::debug!("a connection to the stream port named no stream");
+        let Ok(unnamed) = self.unnamed.try_acquire() else {
+            tracing::warn!("too many connections to the stream port have named no stream");
             return;
         };
-        if let Some(number) = self.connect(&id, Box::new(connection)) {
-            sleep(MAX_AGE).await;
-            self.expire(&id, number);
+        let line = read_line(&mut connection).await;
+        drop(unnamed);
+        match line {
+            Some(id) => self.connect(id, Box::new(connection)),
+            None => tracing::debug!("a connection to the stream port named no stream"),
         }
     }
 
-    /// Gives a connection to its claim, or keeps it; then the answer is its number.
-    fn connect(&self, id: &str, stream: Stream) -> Option<u64> {
+    /// Gives a connection to its claim, or keeps it until there is one.
+    fn connect(&self, id: String, stream: Stream) {
         let mut table = self.table();
-        match table.entries.remove(id) {
+        match table.entries.remove(&id) {
             Some(Entry::Claimed(claim)) => {
                 // A claim that is being dropped takes the connection with it.
                 let _ = claim.send(stream);
-                return None;
+                return;
             }
             Some(Entry::Connected(..)) => {
                 tracing::warn!(stream = id, "a second connection took the place of an unclaimed one");
@@ -115,27 +123,30 @@ impl Streams {
             None => {}
         }
         if table.waiting >= MAX_WAITING {
-            tracing::warn!(stream = id, "too many connections wait for a process");
-            return None;
+            table.make_room();
         }
         table.waiting += 1;
         table.count += 1;
         let number = table.count;
-        table.entries.insert(id.to_owned(), Entry::Connected(stream, number));
-        Some(number)
-    }
-
-    fn expire(&self, id: &str, number: u64) {
-        let mut table = self.table();
-        if matches!(table.entries.get(id), Some(Entry::Connected(_, known)) if *known == number) {
-            tracing::warn!(stream = id, "no process claimed a connection");
-            table.entries.remove(id);
-            table.waiting -= 1;
-        }
+        table.entries.insert(id, Entry::Connected(stream, number));
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// Closes the connection that has waited longest.
+    fn make_room(&mut self) {
+        let waiting = self.entries.iter().filter_map(|(id, entry)| match entry {
+            Entry::Connected(_, number) => Some((*number, id)),
+            Entry::Claimed(_) => None,
+        });
+        let Some(id) = waiting.min().map(|(_, id)| id.clone()) else { return };
+        tracing::warn!(stream = id, "a connection that no process claimed made room for another");
+        self.entries.remove(&id);
+        self.waiting -= 1;
     }
 }
 
@@ -176,7 +187,10 @@ async fn read_line(connection: &mut (impl AsyncRead + Unpin)) -> Option<String> 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -198,28 +212,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_before_the_claim_waits_for_it() {
+    async fn a_connection_before_the_claim_waits_for_it_as_long_as_it_takes() {
         let streams = Streams::default();
         let (mut host, guest) = duplex(64);
-        host.write_all(b"STREAM in\nbytes").await.unwrap();
-        drop(host);
         let accepting = tokio::spawn({
             let streams = streams.clone();
             async move { streams.accept(guest).await }
         });
-        sleep(MAX_AGE / 2).await;
-        assert_eq!(read_all(streams.claim("in").unwrap()).await, "bytes");
+        for part in [&b"STREAM "[..], b"in\nby", b"tes"] {
+            sleep(Duration::from_secs(600)).await;
+            host.write_all(part).await.unwrap();
+        }
+        drop(host);
         accepting.await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_that_nobody_claims_is_closed() {
-        let streams = Streams::default();
-        let (mut host, guest) = duplex(64);
-        host.write_all(b"STREAM nobody\n").await.unwrap();
-        streams.accept(guest).await;
-        assert_eq!(host.read(&mut [0; 1]).await.unwrap(), 0);
-        assert_eq!(streams.table().waiting, 0);
+        assert_eq!(read_all(streams.claim("in").unwrap()).await, "bytes");
     }
 
     #[tokio::test]
@@ -231,29 +237,51 @@ mod tests {
         assert!(streams.claim("one").is_ok());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn waiting_connections_are_bounded() {
+    #[tokio::test]
+    async fn of_too_many_waiting_connections_the_oldest_goes() {
         let streams = Streams::default();
         let mut hosts = Vec::new();
         for number in 0..MAX_WAITING + 1 {
             let (mut host, guest) = duplex(64);
             host.write_all(format!("STREAM {number}\n").as_bytes()).await.unwrap();
-            let streams = streams.clone();
-            tokio::spawn(async move { streams.accept(guest).await });
-            tokio::task::yield_now().await;
+            streams.accept(guest).await;
             hosts.push(host);
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let mut last = hosts.pop().unwrap();
-        assert_eq!(last.read(&mut [0; 1]).await.unwrap(), 0);
+        assert_eq!(hosts[0].read(&mut [0; 1]).await.unwrap(), 0, "closed");
+        drop(hosts.split_off(1));
+        assert_eq!(read_all(streams.claim("1").unwrap()).await, "");
+        assert_eq!(streams.table().waiting, MAX_WAITING - 1);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
+    async fn connections_that_name_no_stream_are_bounded() {
+        let streams = Streams::default();
+        let mut halves = tokio::task::JoinSet::new();
+        let mut hosts = Vec::new();
+        for _ in 0..MAX_UNNAMED {
+            let (host, guest) = duplex(64);
+            let streams = streams.clone();
+            halves.spawn(async move { streams.accept(guest).await });
+            hosts.push(host);
+        }
+        while streams.unnamed.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let (mut late, guest) = duplex(64);
+        streams.accept(guest).await;
+        assert_eq!(late.read(&mut [0; 1]).await.unwrap(), 0, "closed");
+        hosts.clear();
+        halves.join_all().await;
+        assert_eq!(streams.unnamed.available_permits(), MAX_UNNAMED);
+    }
+
+    #[tokio::test]
     async fn a_line_without_end_or_sense_closes_the_connection() {
         for bytes in [&b"STREAM half"[..], &[b'x'; 300], b"GET / HTTP/1.1\n", b"STREAM \n"] {
             let streams = Streams::default();
             let (mut host, guest) = duplex(512);
             host.write_all(bytes).await.unwrap();
+            host.shutdown().await.unwrap();
             streams.accept(guest).await;
             assert_eq!(host.read(&mut [0; 1]).await.unwrap(), 0);
         }
