@@ -189,7 +189,8 @@ pub trait Agent: Send + Sync + fmt::Debug {
 /// How an agent is reached once its guest has booted.
 #[async_trait]
 pub trait Connector: Send + Sync {
-    /// Reads the ready message from `ready`, the connection that the agent opened, and connects to its services.
+    /// Reads the ready message from `ready`, the connection that the agent opened, and connects to its services. Has no
+    /// bound of its own: the boot, which this is the end of, has one.
     async fn connect(
         &self,
         ready: &mut UnixStream,

@@ -20,8 +20,9 @@ use crate::convert;
 type AgentClient = agent::agent_client::AgentClient<Channel>;
 type TasksClient = tasks::tasks_client::TasksClient<Channel>;
 
-/// Bound of one call. Generous, for a guest may be emulated; a guest that hangs is noticed all the same.
-const CALL: Duration = Duration::from_secs(30);
+/// Bound of one call. Generous, for a guest may be emulated on a machine with much else to do; a guest that hangs is
+/// noticed all the same.
+const CALL: Duration = Duration::from_secs(60);
 /// Largest answer.
 const MAX_ANSWER: usize = 1024 * 1024;
 /// Most of a kernel log that is kept: its end.

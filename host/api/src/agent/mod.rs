@@ -6,7 +6,6 @@ mod channel;
 mod client;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use prost::Message;
@@ -15,15 +14,12 @@ use theca_controller::vsock::Vsock;
 use theca_proto::theca::agent::v1::Ready;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::time::timeout;
 
 use crate::convert;
 use client::GrpcAgent;
 
 /// Longest ready message.
 const MAX_READY: usize = 64 * 1024;
-/// How long the agent may take to say what it began to say.
-const READY_LIMIT: Duration = Duration::from_secs(20);
 
 /// Reaches agents by gRPC.
 pub struct GrpcConnector;
@@ -39,13 +35,7 @@ impl Connector for GrpcConnector {
             let stream = guest.dial(SERVICE_PORT).await.map_err(|error| unreachable(&error))?;
             channel::open(stream).await.map_err(|error| unreachable(&error))
         };
-        let greeting = async {
-            match timeout(READY_LIMIT, read_ready(ready)).await {
-                Ok(greeting) => greeting,
-                Err(_) => Err(AgentError::TimedOut { call: "its ready message", limit: READY_LIMIT }),
-            }
-        };
-        let (channel, ready) = tokio::try_join!(services, greeting)?;
+        let (channel, ready) = tokio::try_join!(services, read_ready(ready))?;
         Ok((Arc::new(GrpcAgent::new(channel)), convert::agent::greeting(ready)))
     }
 }
