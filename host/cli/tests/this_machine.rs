@@ -1,0 +1,48 @@
+//! What the command says of the machine that it is tested on, whose /dev/kvm may be missing, closed, or unable to boot
+//! Linux.
+
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// What must be said of this machine; nothing if it can run sandboxes.
+fn complaint() -> Option<&'static str> {
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    let virtualization = processor.split_whitespace().any(|word| word == "vmx" || word == "svm");
+    match OpenOptions::new().read(true).write(true).open("/dev/kvm").map_err(|error| error.kind()) {
+        Err(ErrorKind::NotFound) => Some("there is no /dev/kvm: load kvm_intel or kvm_amd"),
+        Err(ErrorKind::PermissionDenied) => Some("no permission to use /dev/kvm: run as root, or have"),
+        Err(_) => Some("/dev/kvm"),
+        Ok(_) if !virtualization => {
+            Some("KVM on this machine cannot boot Linux: its processor offers neither")
+        }
+        Ok(_) => None,
+    }
+}
+
+fn theca(folder: &TempDir, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_theca"));
+    command.env("THECA_ROOT", folder.path()).env("THECA_STATE", folder.path());
+    command.env_remove("THECA_SKIP_CHECKS").args(args).output().unwrap()
+}
+
+#[test]
+fn a_machine_that_runs_no_sandboxes_is_told_so_before_anything_is_made() {
+    let Some(complaint) = complaint() else {
+        println!("skipped: this machine's KVM boots Linux");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let run = theca(&folder, &["run", "--rm", "--rootfs", "/", "true"]);
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(said.starts_with(&format!("theca: {complaint}")), "{said}");
+    assert_eq!((run.status.code(), said.lines().count()), (Some(125), 1));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    let check = theca(&folder, &["check"]);
+    let found = String::from_utf8_lossy(&check.stdout);
+    assert!(found.contains("MISSING  boots Linux"), "{found}");
+    assert_eq!(check.status.code(), Some(1));
+}
