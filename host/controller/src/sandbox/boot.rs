@@ -192,6 +192,7 @@ impl Rest {
         self.timeline.mark("vm_configured");
         started.await?;
         self.timeline.mark("vcpus_started");
+        // The first is the agent's: no container is there yet. Later ones find nobody, and are closed.
         let mut ready = loop {
             match self.dials.recv().await {
                 Some((READY_PORT, stream)) => break stream,

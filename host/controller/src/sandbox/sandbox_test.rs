@@ -256,6 +256,33 @@ async fn a_killed_vmm_ends_its_tasks_as_if_they_were_killed() {
 }
 
 #[tokio::test]
+async fn a_further_dial_of_the_guest_is_closed() {
+    let scene = Scene::begin("redials", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    let closed = async {
+        while scene.sandbox.info().await.unwrap().vmm_pid != 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), closed).await.unwrap();
+}
+
+#[tokio::test]
+async fn counters_of_a_vm_that_has_ended_are_an_error_at_once() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    let vmm = scene.create("web").await.unwrap();
+    scene.start("web").await.unwrap();
+    PidFd::open(vmm).unwrap().unwrap().kill().unwrap();
+    scene.agent.break_off();
+    scene.wait("web").await.unwrap();
+    let id = "web".parse().unwrap();
+    let stats = scene.sandbox.ask_task(&id, TaskRequest::Stats);
+    let stats = timeout(Duration::from_secs(1), stats).await.unwrap();
+    assert!(matches!(stats, Err(Error::VmEnded(_))), "{stats:?}");
+    assert!(!scene.agent.calls().iter().any(|call| call.starts_with("stats")), "nobody is there to ask");
+}
+
+#[tokio::test]
 async fn an_ephemeral_sandbox_drops_its_vm_with_the_task() {
     let scene = Scene::begin("boots", ephemeral());
     let vmm = scene.create("web").await.unwrap();

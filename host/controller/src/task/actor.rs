@@ -215,10 +215,15 @@ impl Task {
         self.told(self.vm.agent.update(&self.id, resources).await).await
     }
 
+    /// What the guest counts goes with it.
     async fn stats(&self) -> Result<CgroupFiles> {
-        match self.vm.agent.stats(&self.id).await {
-            Ok(files) => Ok(files),
-            Err(error) => Err(explain(&self.vm, error).await),
+        tokio::select! {
+            biased;
+            end = self.vm.vmm.ended() => Err(Error::VmEnded(end)),
+            files = self.vm.agent.stats(&self.id) => match files {
+                Ok(files) => Ok(files),
+                Err(error) => Err(explain(&self.vm, error).await),
+            },
         }
     }
 

@@ -1,7 +1,7 @@
 //! A VMM process without a VM: this test program, started again and told how to behave.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -19,6 +19,7 @@ const VARIABLE: &str = "THECA_FAKE_VMM";
 /// Makes a program in `folder` that behaves as `behaviour` says:
 ///
 /// - `boots`: its guest dials, and writes `hello` to each output stream;
+/// - `redials`: its guest dials again, and powers off when that connection is closed;
 /// - `refuses`: it cannot build the machine;
 /// - `panics`: its guest panics at once;
 /// - `silent`: its guest never dials;
@@ -67,10 +68,11 @@ fn be_a_vmm() {
                     "panics" => return exited(ExitReason::Panic),
                     "silent" => {}
                     _ => {
-                        let (ours, theirs) = UnixStream::pair().unwrap();
-                        let dial = FromVmm::Event(Event::Connect { port: crate::agent::READY_PORT });
-                        control.send(&dial, &[theirs.as_fd()]).unwrap();
-                        guest_end = Some(ours);
+                        guest_end = Some(dial(&control));
+                        if behaviour == "redials" {
+                            dial(&control).read_to_end(&mut Vec::new()).unwrap();
+                            return exited(ExitReason::Shutdown);
+                        }
                     }
                 }
             }
@@ -82,6 +84,14 @@ fn be_a_vmm() {
         }
     }
     drop(guest_end);
+}
+
+/// The guest's end of a connection to the ready port.
+fn dial(control: &Channel) -> UnixStream {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let dial = FromVmm::Event(Event::Connect { port: crate::agent::READY_PORT });
+    control.send(&dial, &[theirs.as_fd()]).unwrap();
+    ours
 }
 
 fn serve_stream(stream: UnixStream) -> std::io::Result<()> {
