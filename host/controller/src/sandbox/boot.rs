@@ -123,8 +123,8 @@ pub fn launch(
     let log = open(folder.keeper_log(), true)?;
     let socket = folder.vsock_socket();
     let listener = folder.listen(&socket)?;
-    // Every slot costs the guest a probe and the VMM a thread.
-    let spare = match (options.ephemeral, slots.is_empty()) {
+    // Every slot costs the guest a probe.
+    let spare = match (options.ephemeral || options.one_task, slots.is_empty()) {
         (false, _) => slots::SPARE_SLOTS,
         (true, true) => slots::ONE_TASK_SLOTS,
         (true, false) => 0,

@@ -29,6 +29,8 @@ pub struct SandboxOptions {
     pub exit_command: Vec<String>,
     /// For one task, whose disks need not survive.
     pub ephemeral: bool,
+    /// For one task: there are no disks of other containers to come.
+    pub one_task: bool,
     /// From the VM's start to the agent's ready message.
     pub boot_timeout: Duration,
 }
@@ -53,6 +55,7 @@ impl Default for SandboxOptions {
             parent: None,
             exit_command: Vec::new(),
             ephemeral: false,
+            one_task: false,
             boot_timeout: DEFAULT_BOOT_TIMEOUT,
         }
     }

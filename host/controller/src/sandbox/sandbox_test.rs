@@ -197,6 +197,26 @@ async fn an_exec_has_a_life_of_its_own() {
 }
 
 #[tokio::test]
+async fn the_end_of_init_is_told_after_those_of_its_execs() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    scene.start("web").await.unwrap();
+    let task = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
+    let which = || Some("shell".parse().unwrap());
+    let add = AddProcess { exec: "shell".parse().unwrap(), io: IoRequest::default(), spec: "{}".into() };
+    task.ask(|reply| TaskRequest::Exec(Box::new(add), reply)).await.unwrap();
+    task.ask(|reply| TaskRequest::Start(which(), reply)).await.unwrap();
+    scene.agent.refuse("kill", Code::NotFound, "all are gone");
+    scene.agent.end(FIRST_PID, 7);
+    assert!(timeout(Duration::from_millis(200), task.wait(None)).await.is_err(), "the exec has not ended");
+    scene.agent.end(FIRST_PID + 1, 137);
+    assert_eq!(task.wait(None).await.unwrap().status, 7);
+    let exec = task.ask(|reply| TaskRequest::State(which(), reply)).await.unwrap();
+    assert_eq!(exec.exit.unwrap().status, 137);
+    assert!(scene.agent.calls().contains(&"kill web All 9".into()));
+}
+
+#[tokio::test]
 async fn what_the_agent_refuses_is_told_and_undone() {
     let scene = Scene::begin("boots", SandboxOptions::default());
     scene.agent.refuse("create", Code::NotFound, "exec \"foo\": executable file not found in $PATH");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::create::{Creation, explain};
@@ -26,6 +26,8 @@ use crate::sandbox::timeline::Timeline;
 
 /// How long the init of a task that is deleted before its start may take to die.
 const DEATH: Duration = Duration::from_secs(10);
+/// How long init's end is kept back for those of its execs, which die with it.
+const LAST_EXECS: Duration = Duration::from_secs(10);
 const SIGKILL: u32 = 9;
 
 struct Task {
@@ -35,10 +37,17 @@ struct Task {
     init: Process,
     execs: BTreeMap<ExecId, Process>,
     ends: JoinSet<(Which, Exit)>,
+    init_end: Option<HeldEnd>,
     /// Execs that the guest is told to forget; nobody waits for that.
     forgetting: JoinSet<()>,
     keep_guest_state: bool,
     timeline: Timeline,
+}
+
+/// Init has ended, and execs that live with it have yet to tell theirs.
+struct HeldEnd {
+    exit: Exit,
+    until: Instant,
 }
 
 /// Creates the container, answers `reply`, and serves `inbox` until Delete.
@@ -65,7 +74,8 @@ pub async fn run(
     loop {
         tokio::select! {
             biased;
-            Some(Ok((which, exit))) = task.ends.join_next() => task.stopped(&which, exit),
+            Some(Ok((which, exit))) = task.ends.join_next() => task.ended(&which, exit),
+            () = passed(task.init_end.as_ref().map(|held| held.until)) => task.tell_init_end(),
             request = inbox.recv() => match request {
                 None => return,
                 Some(TaskRequest::Delete(None, reply)) => match task.delete().await {
@@ -90,7 +100,8 @@ impl Task {
         let (bundle, execs) = (creation.bundle, BTreeMap::new());
         let (keep_guest_state, timeline) = (creation.keep_guest_state, creation.timeline);
         let forgetting = JoinSet::new();
-        Self { id, bundle, vm, init, execs, ends, forgetting, keep_guest_state, timeline }
+        let init_end = None;
+        Self { id, bundle, vm, init, execs, ends, init_end, forgetting, keep_guest_state, timeline }
     }
 
     /// Does one request. An asker that went away is no error, so answers that find nobody are dropped.
@@ -285,6 +296,35 @@ impl Task {
         Ok((self.vm.vmm.pid(), exit))
     }
 
+    /// A process has ended. Init's end is told last: who hears of it takes the whole task for over.
+    fn ended(&mut self, which: &Which, exit: Exit) {
+        if which.is_some() || !self.has_live_execs() {
+            self.stopped(which, exit);
+        } else {
+            self.init_end = Some(HeldEnd { exit, until: Instant::now() + LAST_EXECS });
+            // The kernel has done so, unless the container shares the guest's pid namespace.
+            let (agent, id) = (self.vm.agent.clone(), self.id.clone());
+            self.forgetting.spawn(async move {
+                if let Err(error) = agent.kill(&id, Target::All, SIGKILL).await {
+                    debug!(container = %id, %error, "nothing was left to kill");
+                }
+            });
+        }
+        if !self.has_live_execs() {
+            self.tell_init_end();
+        }
+    }
+
+    fn tell_init_end(&mut self) {
+        if let Some(HeldEnd { exit, .. }) = self.init_end.take() {
+            self.stopped(&None, exit);
+        }
+    }
+
+    fn has_live_execs(&self) -> bool {
+        self.execs.values().any(|exec| exec.guest_pid().is_some())
+    }
+
     fn stopped(&mut self, which: &Which, exit: Exit) {
         info!(container = %self.id, exec = which.as_ref().map(ExecId::as_str), status = exit.status, "process ended");
         let Ok(process) = self.process_mut(which) else { return };
@@ -329,6 +369,14 @@ impl Task {
             Ok(()) => Ok(()),
             Err(error) => Err(explain(&self.vm, error).await),
         }
+    }
+}
+
+/// Answers at a moment; without one never.
+async fn passed(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
