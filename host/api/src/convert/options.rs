@@ -25,6 +25,7 @@ pub fn sandbox(input: &[u8]) -> Result<SandboxOptions, Error> {
         parent: Some(options.parent_pid).filter(|pid| *pid != 0),
         exit_command: options.exit_command,
         ephemeral: options.ephemeral,
+        one_task: options.one_task,
         boot_timeout: match options.boot_timeout_s {
             0 => DEFAULT_BOOT_TIMEOUT,
             seconds => Duration::from_secs(seconds.into()),

@@ -201,6 +201,7 @@ impl Options {
             parent_pid: if self.ends_with_us { std::process::id() } else { 0 },
             exit_command: self.exit_command.clone(),
             ephemeral: self.ephemeral,
+            one_task: true,
             ..SandboxOptions::default()
         };
         Any { type_url: type_url::SANDBOX_OPTIONS.to_owned(), value: options.encode_to_vec() }.encode_to_vec()

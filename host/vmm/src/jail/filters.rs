@@ -23,7 +23,7 @@ pub enum ThreadKind {
     Vcpu,
     /// The event loop of vsock, console and rng.
     Devices,
-    /// The event loop of one disk.
+    /// The event loop of one disk, or of the slots that began empty.
     Disk,
 }
 

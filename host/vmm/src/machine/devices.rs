@@ -9,6 +9,7 @@ use theca_vmm_protocol::Stats;
 use crate::console_log::ConsoleLog;
 use crate::control::{Outbox, VsockConfig};
 use crate::event_loop::{self, EventLoop};
+use crate::jail::filters::ThreadKind;
 use crate::kvm::{KvmError, Vm};
 use crate::memory::GuestMemory;
 use crate::mmio::MmioDevice;
@@ -52,8 +53,10 @@ pub struct Devices {
 
 /// An event loop that still needs its thread.
 pub struct Loop {
-    /// The disk that it serves; none for the loop of everything else.
-    pub disk: Option<usize>,
+    /// Its thread's name.
+    pub name: String,
+    /// What its thread may do.
+    pub kind: ThreadKind,
     /// The loop.
     pub events: EventLoop,
 }
@@ -81,7 +84,7 @@ pub fn build(
 ) -> Result<(Devices, Vec<Loop>), DevicesError> {
     let shared = EventLoop::new().map_err(|error| DevicesError::Create("event loop", error))?;
     let events = shared.handle();
-    let mut loops = vec![Loop { disk: None, events: shared }];
+    let mut loops = vec![Loop { name: "devices".into(), kind: ThreadKind::Devices, events: shared }];
     let mut transports = Vec::with_capacity(count(&plan));
     let mut add = |name, device: Box<dyn VirtioDevice>, events: &event_loop::Handle| {
         let create = |error| DevicesError::Create(name, error);
@@ -112,10 +115,22 @@ pub fn build(
         vsock_counters = Some(device.counters());
         add("vsock", Box::new(device), &events)?;
     }
+    // A disk that is there gets a thread of its own. Slots that may never get one share one: a thread with its filter is
+    // most of what an empty slot costs.
+    let mut spare = None;
+    let mut new_loop = |name: String| {
+        let events = EventLoop::new().map_err(|error| DevicesError::Create("disk", error))?;
+        let handle = events.handle();
+        loops.push(Loop { name, kind: ThreadKind::Disk, events });
+        Ok::<_, DevicesError>(handle)
+    };
     for (index, slot) in plan.disks.iter().enumerate() {
-        let own = EventLoop::new().map_err(|error| DevicesError::Create("disk", error))?;
-        add("disk", Box::new(Block::new(slot.clone())), &own.handle())?;
-        loops.push(Loop { disk: Some(index), events: own });
+        let events = match (slot.disk(), &spare) {
+            (Some(_), _) => new_loop(format!("blk-{index}"))?,
+            (None, Some(shared)) => event_loop::Handle::clone(shared),
+            (None, None) => spare.insert(new_loop("blk-spare".into())?).clone(),
+        };
+        add("disk", Box::new(Block::new(slot.clone())), &events)?;
     }
     let handles = loops.iter().map(|one| one.events.handle()).collect();
     Ok((Devices { transports, loops: handles, disks: plan.disks, vsock: vsock_counters }, loops))

@@ -61,11 +61,8 @@ pub fn spawn_vcpus(
 pub fn spawn_loops(loops: Vec<Loop>) -> Result<(), ThreadError> {
     let devices = seccomp::compile(ThreadKind::Devices);
     let disks = seccomp::compile(ThreadKind::Disk);
-    for Loop { disk, events } in loops {
-        let (name, filter) = match disk {
-            Some(index) => (format!("blk-{index}"), disks.clone()),
-            None => ("devices".to_owned(), devices.clone()),
-        };
+    for Loop { name, kind, events } in loops {
+        let filter = if kind == ThreadKind::Disk { disks.clone() } else { devices.clone() };
         let body = move || {
             confine(&filter);
             if let Err(error) = events.run() {

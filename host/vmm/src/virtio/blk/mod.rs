@@ -3,8 +3,8 @@
 //! - `slot`: what the keeper gives: a disk, now or later, and its counters.
 //! - `request`: what the guest asks: parsed and checked before anything happens, then done.
 //!
-//! A disk is asynchronous by having a thread: its event loop serves nothing else, so a slow file holds up neither vCPUs nor
-//! other devices. Data goes between file and guest memory in one vectored system call per request, and answers are
+//! A disk is asynchronous by having a thread: its event loop serves nothing but disks, so a slow file holds up neither vCPUs
+//! nor other devices. Data goes between file and guest memory in one vectored system call per request, and answers are
 //! gathered before the guest is interrupted. io_uring would overlap requests of one disk, but a thread that may use it
 //! escapes its system call filter (the ring performs calls that the filter never sees), which a jailed process gives up
 //! less gladly than queue depth: the page cache serves most requests of a sandbox anyway.

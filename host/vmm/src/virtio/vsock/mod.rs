@@ -41,7 +41,9 @@ use self::unix::Handshakes;
 use super::{Active, ConfigSpace, DeviceError, DeviceId, Served, VirtioDevice};
 use crate::event_loop::{Interest, Ready, Registered};
 
-const QUEUE_SIZE: u16 = 256;
+/// Entries of the queues. Linux fills the receive queue with a page per entry as soon as it finds the device: 64 are the
+/// 256 KiB that it also lets one connection send ahead.
+const QUEUE_SIZES: [u16; 3] = [64, 128, 8];
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
 const EVENTS: usize = 2;
@@ -263,7 +265,7 @@ impl VirtioDevice for Vsock {
     }
 
     fn queue_sizes(&self) -> &'static [u16] {
-        &[QUEUE_SIZE; 3]
+        &QUEUE_SIZES
     }
 
     fn busy_queues(&self) -> &'static [u16] {
