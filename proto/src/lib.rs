@@ -11,6 +11,8 @@
 pub mod descriptors;
 pub mod ttrpc_glue;
 pub mod ttrpc_stream;
+#[cfg(feature = "unix-server")]
+pub mod unix_grpc;
 
 #[allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]
 mod generated {

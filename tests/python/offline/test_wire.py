@@ -1,17 +1,15 @@
 """Every message of every RPC means the same to Python's protobuf, over the published definitions, and to our Rust types."""
 
 import random
-import shutil
 import subprocess
 import unittest
-from pathlib import Path
 
+import rust
 from google.protobuf.descriptor import FieldDescriptor as Field
 from google.protobuf.message_factory import GetMessageClass
 
 from theca_client import pb
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 ROUNDS = 20
 SERVICES = [pb.api, pb.execution, pb.shim, pb.tasks, pb.containers, pb.sandbox]
 
@@ -27,14 +25,11 @@ def messages():
     return [GetMessageClass(kind) for kind in sorted(published, key=lambda kind: kind.full_name)]
 
 
-@unittest.skipUnless(shutil.which("cargo"), "the Rust side is built with cargo, which is not here")
+@rust.needed
 class Wire(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        example = ["--quiet", "--package", "theca-proto", "--example", "wire"]
-        subprocess.run(["cargo", "build", *example], cwd=REPOSITORY, check=True)
-        pipes = {"text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        cls.rust = subprocess.Popen(["cargo", "run", *example], cwd=REPOSITORY, **pipes)
+        cls.rust = rust.start("wire", text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     @classmethod
     def tearDownClass(cls):
