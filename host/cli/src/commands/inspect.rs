@@ -67,6 +67,11 @@ async fn describe(shelf: &Shelf, settled: &Settled) -> anyhow::Result<Value> {
         Some((keeper, _)) => sandbox(keeper).await?,
         None => Value::Null,
     };
+    let oom_killed = match (&settled.live, &record.phase) {
+        (Some((keeper, _)), _) => keeper.oom_killed().await,
+        (None, Phase::Exited(exit)) => exit.oom_killed,
+        (None, _) => false,
+    };
     let settings = &record.settings;
     Ok(json!({
         "Id": record.id.as_str(),
@@ -74,7 +79,7 @@ async fn describe(shelf: &Shelf, settled: &Settled) -> anyhow::Result<Value> {
         "Created": time::rfc3339(record.created_ms),
         "Path": record.command.first(),
         "Args": record.command.get(1..),
-        "State": state(settled, pid),
+        "State": state(settled, pid, oom_killed),
         "Image": match &record.source {
             Source::Image { id, .. } => id.clone(),
             other => other.shown(),
@@ -95,7 +100,7 @@ async fn describe(shelf: &Shelf, settled: &Settled) -> anyhow::Result<Value> {
     }))
 }
 
-fn state(settled: &Settled, pid: u32) -> Value {
+fn state(settled: &Settled, pid: u32, oom_killed: bool) -> Value {
     let record = &settled.record;
     let state = ps::state(settled);
     let (exit_code, finished, error) = match &record.phase {
@@ -106,6 +111,7 @@ fn state(settled: &Settled, pid: u32) -> Value {
         "Status": state,
         "Running": matches!(state, "running" | "paused"),
         "Paused": state == "paused",
+        "OOMKilled": oom_killed,
         "Pid": pid,
         "ExitCode": exit_code,
         "Error": error.unwrap_or_default(),

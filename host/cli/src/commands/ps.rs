@@ -203,7 +203,13 @@ mod tests {
 
     fn stopped(status: u32) -> Settled {
         let mut record = record_for_tests("web");
-        record.phase = Phase::Exited(Exit { status, started_ms: 0, finished_ms: 60_000, error: None });
+        record.phase = Phase::Exited(Exit {
+            status,
+            started_ms: 0,
+            finished_ms: 60_000,
+            oom_killed: false,
+            error: None,
+        });
         Settled { record, live: None }
     }
 

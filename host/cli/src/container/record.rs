@@ -112,6 +112,9 @@ pub struct Exit {
     pub started_ms: u64,
     /// When it ended, in milliseconds since 1970.
     pub finished_ms: u64,
+    /// Whether the guest's kernel killed a process of it for memory.
+    #[serde(default)]
+    pub oom_killed: bool,
     /// What went wrong, when it was not the container's own exit.
     pub error: Option<String>,
 }
@@ -208,8 +211,13 @@ pub mod tests {
         let path = folder.path().join("record.json");
         let mut record = a_record("web");
         record.write(&path).unwrap();
-        record.phase =
-            Phase::Exited(Exit { status: 137, started_ms: 1, finished_ms: 2, error: Some("killed".into()) });
+        record.phase = Phase::Exited(Exit {
+            status: 137,
+            started_ms: 1,
+            finished_ms: 2,
+            oom_killed: true,
+            error: Some("killed".into()),
+        });
         record.write(&path).unwrap();
         assert_eq!(Record::read(&path).unwrap(), record);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no half-written file stays");

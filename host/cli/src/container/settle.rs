@@ -140,8 +140,13 @@ pub async fn finish(
     error: Option<String>,
 ) -> anyhow::Result<Option<Settled>> {
     let sandbox = held.shelf().roots().sandbox(&held.record.id);
+    let mut oom_killed = false;
     if !held.record.settings.auto_remove {
         keep_kernel_log(&held, keeper).await;
+        oom_killed = match keeper {
+            Some(keeper) => keeper.oom_killed().await,
+            None => false,
+        };
     }
     if let Some(keeper) = keeper {
         end_sandbox(keeper).await?;
@@ -153,7 +158,7 @@ pub async fn finish(
     // What a killed keeper left.
     let _ = fs::remove_dir_all(&sandbox);
     let started_ms = held.record.started_ms().unwrap_or(finished_ms);
-    held.enter(Phase::Exited(Exit { status, started_ms, finished_ms, error }))?;
+    held.enter(Phase::Exited(Exit { status, started_ms, finished_ms, oom_killed, error }))?;
     Ok(Some(Settled { record: held.record.clone(), live: None }))
 }
 

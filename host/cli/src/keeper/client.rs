@@ -4,8 +4,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use prost::Message;
 use theca_proto::containerd::task::v3 as task;
 use theca_proto::containerd::task::v3::task_ttrpc::TaskClient;
+use theca_proto::io::containerd::cgroups::v2::Metrics;
 use theca_proto::theca::keeper::v1 as keeper;
 use theca_proto::theca::keeper::v1::keeper_ttrpc::KeeperClient;
 use theca_proto::ttrpc_glue::{Answer, Caller};
@@ -143,6 +145,14 @@ impl Keeper {
     pub async fn state(&self) -> Result<task::StateResponse, KeeperError> {
         let request = task::StateRequest { id: self.id.clone(), exec_id: String::new() };
         explain("tell its state", self.quick_task.state(request).await)
+    }
+
+    /// Whether the guest's kernel has killed a process of the container for memory; no, when nobody can tell any more.
+    pub async fn oom_killed(&self) -> bool {
+        let request = task::StatsRequest { id: self.id.clone() };
+        let counters = self.quick_task.stats(request).await.ok().and_then(|answer| answer.stats);
+        let counters = counters.and_then(|counters| Metrics::decode(counters.value.as_slice()).ok());
+        counters.and_then(|counters| counters.memory_events).is_some_and(|events| events.oom_kill > 0)
     }
 
     /// Freezes every process of the container.

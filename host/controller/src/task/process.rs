@@ -16,6 +16,10 @@ use crate::vmm::VmEnd;
 
 /// Status of a process whose VM went away under it: as if it had been killed.
 pub const LOST: u32 = 137;
+/// Status of a process that SIGKILL has ended, sent by whomever.
+const KILLED: u32 = 137;
+/// How long the reason of such an end may take to find out.
+const REASON: Duration = Duration::from_secs(5);
 /// Status of a process of which the agent cannot tell how it ended.
 const UNKNOWN: u32 = 255;
 /// A VM whose agent cannot be reached is on its way down; after this it is helped.
@@ -139,6 +143,12 @@ impl Process {
 /// Waits for the end of a process and of its output. Never fails: a process whose VM is gone has ended too.
 pub async fn ended(vm: Vm, container: ContainerId, guest_pid: u32, drain: Option<Drain>) -> Exit {
     let status = match vm.agent.wait(&container, guest_pid).await {
+        Ok(KILLED) => {
+            if out_of_memory(&vm, &container).await {
+                warn!(%container, guest_pid, "a process was killed, in a container that has run out of memory");
+            }
+            KILLED
+        }
         Ok(status) => status.min(255),
         Err(AgentError::Refused { code, message }) => {
             warn!(%container, guest_pid, ?code, message, "the agent does not tell how a process ended");
@@ -154,6 +164,13 @@ pub async fn ended(vm: Vm, container: ContainerId, guest_pid: u32, drain: Option
         drain.finish().await;
     }
     Exit { status, at }
+}
+
+/// Whether the guest's kernel has killed a process of the container for memory. No word from the guest is no.
+async fn out_of_memory(vm: &Vm, container: &ContainerId) -> bool {
+    let Ok(Ok(files)) = timeout(REASON, vm.agent.stats(container)).await else { return false };
+    let kills = files.iter().filter(|(name, _)| name == "memory.events").flat_map(|(_, text)| text.lines());
+    kills.filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
 }
 
 /// Waits for the end of a VM whose agent cannot be reached, and brings it about if it does not come.
