@@ -417,6 +417,7 @@ async fn nonsense_is_an_invalid_argument() {
         container_id: "c".into(),
         spec: spec.to_owned().into(),
         rootfs: Some(Rootfs::default()),
+        ..Default::default()
     };
     for spec in ["", "{", "[]", r#"{"ociVersion":"1.0.0"}"#, r#"{"ociVersion":"2.0.0"}"#] {
         let error = client.agent.prepare(request(spec)).await.unwrap_err();
@@ -479,4 +480,37 @@ async fn memory_and_processes_are_limited_and_counted() {
     assert!(stats["memory.events"].contains("oom_kill 1"), "{stats:?}");
     assert!(stats["cpu.stat"].contains("usage_usec"), "{stats:?}");
     client.kill("c", libc::SIGKILL, PidOrAll::All(true)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_comes_with_the_request_is_bound_where_the_spec_says() {
+    let Some(guest) = Guest::start() else { return };
+    let mut client = guest.client().await;
+    let line = "cat /etc/hosts /new/name; echo more >> /etc/hosts; tail -n 1 /etc/hosts
+        stat -c %a:%u /etc/hosts; dd if=/dev/zero of=/etc/hosts bs=1M count=4 2>/dev/null || echo full";
+    let container =
+        Container::sh(line).file("/etc/hosts", "127.0.0.1 localhost\n").file("/new/name", "box\n");
+    let ended = client.run("c", &container).await.unwrap();
+    assert_eq!(ended.stdout, "127.0.0.1 localhost\nbox\nmore\n644:0\nfull\n");
+    assert_eq!(guest.mounts(), [""; 0]);
+    let again = client.run("c", &Container::sh("cat /new/name").file("/new/name", "new\n")).await.unwrap();
+    assert_eq!(again.stdout, "new\n");
+}
+
+#[tokio::test]
+async fn a_file_is_bound_where_a_link_leads_that_leads_nowhere() {
+    let line = "readlink /etc/resolv.conf; cat /etc/resolv.conf /run/resolve/conf";
+    let container = Container::sh(line).file("/etc/resolv.conf", "search here\n");
+    let Some(seen) = output(&container).await else { return };
+    assert_eq!(seen, "../run/resolve/conf\nsearch here\nsearch here\n");
+}
+
+#[tokio::test]
+async fn files_beyond_the_bounds_are_refused() {
+    let Some(guest) = Guest::start() else { return };
+    let mut container = Container::new(["true"]);
+    container.files = vec![File { source: "/x".into(), content: vec![0; 300 << 10].into(), mode: 0o644 }];
+    let error = guest.client().await.prepare("c", &container).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert_eq!(guest.mounts(), [""; 0]);
 }

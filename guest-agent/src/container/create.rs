@@ -13,7 +13,7 @@ use crate::oci::{self, HookPoint, PidNamespace};
 use crate::process::Process;
 use crate::process::launch::{Launch, Launched};
 use crate::process::stdio::{Names, Prepared};
-use crate::setup::job::Job;
+use crate::setup::job::{Job, MountSource};
 use crate::sys::spawn;
 
 impl Sandbox {
@@ -56,7 +56,7 @@ impl Sandbox {
     ) -> Result<(Arc<Process>, Phase)> {
         let (id, spec) = (&container.id, &container.spec);
         let rootfs = state.rootfs.as_ref().ok_or_else(|| Error::NoContainer(id.clone()))?;
-        let oci::Container { job, pid_namespace } = oci::container_job(
+        let oci::Container { mut job, pid_namespace } = oci::container_job(
             spec,
             oci::Runtime {
                 rootfs: rootfs.path(),
@@ -66,8 +66,15 @@ impl Sandbox {
                 state: &container.hook_state("creating", 0),
             },
         )?;
-        let process = spec.process().clone().unwrap_or_default();
-        let limits = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        for mount in &mut job.mounts {
+            if let MountSource::Bind { path } = &mut mount.source
+                && let Some(supplied) = rootfs.supplied(path)
+            {
+                *path = supplied;
+            }
+        }
+        let process = spec.process.clone().unwrap_or_default();
+        let limits = spec.linux.as_ref().and_then(|linux| linux.resources().as_ref());
         if let Some(limits) = limits {
             cgroup.apply(&resources::settings(limits)?)?;
         }

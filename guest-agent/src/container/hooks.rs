@@ -40,7 +40,7 @@ impl Container {
     /// The OCI state that hooks read on stdin.
     pub(super) fn hook_state(&self, status: &str, pid: i32) -> String {
         let mut state = serde_json::json!({
-            "ociVersion": self.spec.version(),
+            "ociVersion": self.spec.version,
             "id": self.id,
             "status": status,
             "bundle": "/",
@@ -48,7 +48,7 @@ impl Container {
         if pid > 0 {
             state["pid"] = pid.into();
         }
-        if let Some(annotations) = self.spec.annotations() {
+        if let Some(annotations) = &self.spec.annotations {
             state["annotations"] = serde_json::json!(annotations);
         }
         state.to_string()

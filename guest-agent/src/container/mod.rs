@@ -26,7 +26,6 @@ mod wait;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use oci_spec::runtime::Spec;
 use prost::bytes::Bytes;
 use tokio::sync::{MappedMutexGuard, Mutex as AsyncMutex, MutexGuard, broadcast};
 use tokio::task::AbortHandle;
@@ -42,6 +41,7 @@ pub use self::state::Status;
 
 use crate::cgroup::{Cgroup, Tree};
 use crate::config::Config;
+use crate::oci::Spec;
 use crate::process::Process;
 use crate::process::launch::Channel;
 use crate::reaper::Reaper;

@@ -7,20 +7,27 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::{Container, Error, Result, Sandbox, State};
 use crate::oci;
-use crate::rootfs::{Layers, Rootfs};
+use crate::rootfs::{Layers, Rootfs, SuppliedFile};
 
 /// containerd's bound on identifiers.
 const LONGEST_ID: usize = 76;
 
 impl Sandbox {
     /// Takes on a container. On failure nothing stays mounted.
-    pub async fn prepare(&self, id: &str, spec_json: Bytes, layers: &Layers) -> Result<()> {
+    pub async fn prepare(
+        &self,
+        id: &str,
+        spec_json: Bytes,
+        layers: &Layers,
+        files: &[SuppliedFile],
+    ) -> Result<()> {
         check_id(id)?;
         if self.with_containers(|containers| containers.contains_key(id))? {
             return Err(Error::ContainerExists(id.to_owned()));
         }
         let spec = oci::parse_spec(&spec_json)?;
-        let rootfs = Rootfs::mount(&self.config.run, id, layers, &self.disks).await?;
+        let mut rootfs = Rootfs::mount(&self.config.run, id, layers, &self.disks).await?;
+        rootfs.supply(files)?;
         let state = AsyncMutex::new(State { rootfs: Some(rootfs), task: None });
         let container = Arc::new(Container { id: id.to_owned(), spec, spec_json, state });
         let clash = self.with_containers(|containers| match containers.get(id) {

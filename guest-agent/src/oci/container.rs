@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::Spec;
-
 use super::hooks::{HookPoint, hooks};
-use super::{SpecError, devices, mounts, namespaces, process, sysctls};
+use super::{Spec, SpecError, devices, mounts, namespaces, process, sysctls};
 use crate::setup::job::{ContainerJob, MountSource};
 
 /// What the spec does not say.
@@ -43,20 +41,20 @@ pub enum PidNamespace {
 
 /// Turns a spec, which [`super::parse_spec`] has accepted, into a job.
 pub fn container_job(spec: &Spec, runtime: Runtime<'_>) -> Result<Container, SpecError> {
-    let process = spec.process().as_ref().ok_or_else(|| SpecError::invalid("process", "it is missing"))?;
-    let linux = spec.linux().clone().unwrap_or_default();
+    let process = spec.process.as_ref().ok_or_else(|| SpecError::invalid("process", "it is missing"))?;
+    let linux = spec.linux.clone().unwrap_or_default();
     let namespaces = namespaces::namespaces(&linux)?;
     let joined_network = namespaces.joined.iter().any(|joined| joined.kind == libc::CLONE_NEWNET);
     let own_uts = namespaces.new & libc::CLONE_NEWUTS != 0
         || namespaces.joined.iter().any(|joined| joined.kind == libc::CLONE_NEWUTS);
-    for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+    for (field, name) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
         if name.as_deref().is_some_and(|name| !name.is_empty()) && !own_uts {
             return Err(SpecError::invalid(field, "the container has no uts namespace of its own"));
         }
     }
     let name = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     let paths = |paths: &Option<Vec<String>>| paths.iter().flatten().map(PathBuf::from).collect();
-    let mounts = spec.mounts().iter().flatten().map(mounts::mount).collect::<Result<Vec<_>, _>>()?;
+    let mounts = spec.mounts.iter().flatten().map(mounts::mount).collect::<Result<Vec<_>, _>>()?;
     let bound_dev = mounts.iter().any(|mount| {
         mount.destination.components().eq(PathBuf::from("/dev").components())
             && matches!(mount.source, MountSource::Bind { .. })
@@ -79,7 +77,7 @@ pub fn container_job(spec: &Spec, runtime: Runtime<'_>) -> Result<Container, Spe
             rootfs: runtime.rootfs,
             cgroup: runtime.cgroup,
             readonly_root: runtime.readonly
-                || spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
+                || spec.root.as_ref().and_then(|root| root.readonly()).unwrap_or(false),
             root_propagation: mounts::root_propagation(linux.rootfs_propagation().as_deref())?,
             mounts,
             devices: linux.devices().iter().flatten().map(devices::device).collect::<Result<_, _>>()?,
@@ -90,8 +88,8 @@ pub fn container_job(spec: &Spec, runtime: Runtime<'_>) -> Result<Container, Spe
                 Some(sysctl) => sysctls::sysctls(sysctl, namespaces.new, joined_network)?,
                 None => Default::default(),
             },
-            hostname: name(spec.hostname()),
-            domainname: name(spec.domainname()),
+            hostname: name(&spec.hostname),
+            domainname: name(&spec.domainname),
             runtime_hooks,
             create_container_hooks: hooks(spec, HookPoint::CreateContainer, runtime.state)?,
             start_container_hooks: hooks(spec, HookPoint::StartContainer, runtime.state)?,

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::Spec;
-
-use super::SpecError;
+use super::{Spec, SpecError};
 use crate::setup::job::Hook;
 
 /// A moment of a container's life.
@@ -55,7 +53,7 @@ impl HookPoint {
 
 /// The hooks of one moment; `state` is what they read on stdin.
 pub fn hooks(spec: &Spec, point: HookPoint, state: &str) -> Result<Vec<Hook>, SpecError> {
-    let Some(hooks) = spec.hooks() else { return Ok(Vec::new()) };
+    let Some(hooks) = &spec.hooks else { return Ok(Vec::new()) };
     let list = match point {
         // The spec deprecates it; it is still what many tools write.
         HookPoint::Prestart =>

@@ -13,6 +13,7 @@ mod mounts;
 mod namespaces;
 mod process;
 mod refuse;
+mod spec;
 mod sysctls;
 
 pub use container::{Container, PidNamespace, Runtime, container_job};
@@ -20,8 +21,7 @@ pub use devices::default_devices;
 pub use hooks::{HookPoint, hooks};
 pub use namespaces::has_own_pid_namespace;
 pub use process::{parse_process, process_job};
-
-use oci_spec::runtime::Spec;
+pub use spec::{Process, Spec};
 
 /// Why a spec cannot be run.
 #[derive(Debug, thiserror::Error)]

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
-use super::SpecError;
+use super::{Spec, SpecError};
 use crate::setup::job::{Clock, JoinedNamespace, TimeOffset};
 
 /// The namespaces of a container.
@@ -56,7 +56,7 @@ pub fn namespaces(linux: &Linux) -> Result<Namespaces, SpecError> {
 
 /// Whether the container's init is pid 1 of a namespace of its own, whose end ends all its processes.
 pub fn has_own_pid_namespace(spec: &Spec) -> bool {
-    let mut namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    let mut namespaces = spec.linux.iter().flat_map(|linux| linux.namespaces().iter().flatten());
     namespaces.any(|namespace| {
         let joined = namespace.path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
         namespace.typ() == LinuxNamespaceType::Pid && !joined

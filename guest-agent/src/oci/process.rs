@@ -2,10 +2,10 @@
 
 use oci_spec::runtime::{
     IOPriorityClass, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy,
-    PosixRlimit, PosixRlimitType, Process, Scheduler, Spec,
+    PosixRlimit, PosixRlimitType, Scheduler,
 };
 
-use super::{SpecError, affinity, capabilities, refuse};
+use super::{Process, Spec, SpecError, affinity, capabilities, refuse};
 use crate::process::seccomp;
 use crate::setup::job::{ProcessJob, Rlimit, TerminalSize, User};
 use crate::sys::sched;
@@ -21,40 +21,40 @@ pub fn parse_process(json: &[u8]) -> Result<Process, SpecError> {
 /// Turns a process into a job. What an exec leaves out comes from its container's spec: capabilities, limits,
 /// no_new_privileges; the seccomp filter and personality are always the container's.
 pub fn process_job(process: &Process, spec: &Spec, terminal: bool) -> Result<ProcessJob, SpecError> {
-    let init = spec.process().as_ref();
+    let init = spec.process.as_ref();
     let capabilities =
-        process.capabilities().as_ref().or_else(|| init.and_then(|init| init.capabilities().as_ref()));
+        process.capabilities.as_ref().or_else(|| init.and_then(|init| init.capabilities.as_ref()));
     let rlimits = process
-        .rlimits()
+        .rlimits
         .as_ref()
         .filter(|limits| !limits.is_empty())
-        .or_else(|| init.and_then(|init| init.rlimits().as_ref()));
-    let linux = spec.linux().as_ref();
-    let size = process.console_size().unwrap_or_default();
+        .or_else(|| init.and_then(|init| init.rlimits.as_ref()));
+    let linux = spec.linux.as_ref();
+    let size = process.console_size.unwrap_or_default();
     let cells = |cells: u64| u16::try_from(cells).unwrap_or(u16::MAX);
     Ok(ProcessJob {
-        args: process.args().clone().unwrap_or_default(),
-        env: process.env().clone().unwrap_or_default(),
-        cwd: process.cwd().clone(),
+        args: process.args.clone().unwrap_or_default(),
+        env: process.env.clone().unwrap_or_default(),
+        cwd: process.cwd.clone(),
         user: user(process),
         capabilities: capabilities::capabilities(capabilities),
         rlimits: rlimits.into_iter().flatten().map(rlimit).collect(),
         no_new_privileges: process
-            .no_new_privileges()
-            .or_else(|| init.and_then(Process::no_new_privileges))
+            .no_new_privileges
+            .or_else(|| init.and_then(|init| init.no_new_privileges))
             .unwrap_or(false),
-        oom_score_adj: process.oom_score_adj().or_else(|| init.and_then(Process::oom_score_adj)),
+        oom_score_adj: process.oom_score_adj.or_else(|| init.and_then(|init| init.oom_score_adj)),
         terminal: terminal.then(|| TerminalSize { columns: cells(size.width()), rows: cells(size.height()) }),
         seccomp: linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::compile).transpose()?,
-        scheduler: process.scheduler().as_ref().map(scheduler).transpose()?,
-        io_priority: process.io_priority().as_ref().map(io_priority).transpose()?,
+        scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
+        io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
         personality: linux.and_then(|linux| linux.personality().as_ref()).map(personality).transpose()?,
         cpu_affinity: cpu_affinity(process)?,
     })
 }
 
 fn user(process: &Process) -> User {
-    let user = process.user();
+    let user = &process.user;
     let additional_gids = user.additional_gids().clone().unwrap_or_default();
     match user.username().as_deref() {
         Some(name) if !name.is_empty() => {
@@ -146,11 +146,13 @@ fn personality(personality: &LinuxPersonality) -> Result<u64, SpecError> {
 }
 
 fn cpu_affinity(process: &Process) -> Result<Option<Vec<usize>>, SpecError> {
-    let Some(affinity) = process.exec_cpu_affinity() else { return Ok(None) };
-    // `initial` is about the time before the process is in its cgroup; here it is born there.
-    affinity
-        .cpu_affinity_final()
-        .as_deref()
-        .map(|list| affinity::processors("process.execCPUAffinity.final", list))
-        .transpose()
+    let Some(affinity) = &process.exec_cpu_affinity else { return Ok(None) };
+    let list = |name: &str, list: &Option<String>| {
+        list.as_deref()
+            .map(|list| affinity::processors(&format!("process.execCPUAffinity.{name}"), list))
+            .transpose()
+    };
+    // About the time before the process is in its cgroup; here it is born there.
+    list("initial", &affinity.initial)?;
+    list("final", &affinity.r#final)
 }

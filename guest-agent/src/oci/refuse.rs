@@ -1,33 +1,33 @@
 //! What this runtime does not do, by name.
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
-use super::SpecError;
+use super::{Process, Spec, SpecError};
 
 /// Refuses a spec that asks for something the guest cannot give.
 pub fn spec(spec: &Spec) -> Result<(), SpecError> {
-    if !spec.version().starts_with("1.") {
-        return Err(SpecError::invalid("ociVersion", format!("{} is not a version 1", spec.version())));
+    if !spec.version.starts_with("1.") {
+        return Err(SpecError::invalid("ociVersion", format!("{} is not a version 1", spec.version)));
     }
-    if spec.windows().is_some() || spec.solaris().is_some() || spec.zos().is_some() {
+    if spec.windows.is_some() || spec.solaris.is_some() || spec.zos.is_some() {
         return Err(SpecError::unsupported("windows, solaris, zos", "the guest is Linux"));
     }
-    if spec.vm().is_some() {
+    if spec.vm.is_some() {
         return Err(SpecError::unsupported(
             "vm",
             "the virtual machine is the sandbox's, not the container's",
         ));
     }
-    if let Some(linux) = spec.linux() {
+    if let Some(linux) = &spec.linux {
         self::linux(linux)?;
     }
-    for mount in spec.mounts().iter().flatten() {
+    for mount in spec.mounts.iter().flatten() {
         if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
             let field = format!("mounts[{}].uidMappings", mount.destination().display());
             return Err(SpecError::unsupported(field, "idmapped mounts belong to user namespaces"));
         }
     }
-    match spec.process() {
+    match &spec.process {
         Some(process) => self::process(process),
         None => Err(SpecError::invalid("process", "a container needs a program")),
     }
@@ -36,23 +36,20 @@ pub fn spec(spec: &Spec) -> Result<(), SpecError> {
 /// Refuses what an init or exec process cannot have.
 pub fn process(process: &Process) -> Result<(), SpecError> {
     let set = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
-    if set(process.apparmor_profile()) && process.apparmor_profile().as_deref() != Some("unconfined") {
+    if set(&process.apparmor_profile) && process.apparmor_profile.as_deref() != Some("unconfined") {
         return Err(SpecError::unsupported("process.apparmorProfile", "the guest kernel has no AppArmor"));
     }
-    if set(process.selinux_label()) {
+    if set(&process.selinux_label) {
         return Err(SpecError::unsupported("process.selinuxLabel", "the guest kernel has no SELinux"));
     }
-    if process.command_line().is_some() {
+    if process.command_line.is_some() {
         return Err(SpecError::unsupported("process.commandLine", "it is for Windows"));
     }
-    if process.args().as_ref().is_none_or(|args| args.is_empty()) {
+    if process.args.as_ref().is_none_or(Vec::is_empty) {
         return Err(SpecError::invalid("process.args", "it is empty"));
     }
-    if !process.cwd().is_absolute() {
-        return Err(SpecError::invalid(
-            "process.cwd",
-            format!("{} is not absolute", process.cwd().display()),
-        ));
+    if !process.cwd.is_absolute() {
+        return Err(SpecError::invalid("process.cwd", format!("{} is not absolute", process.cwd.display())));
     }
     Ok(())
 }

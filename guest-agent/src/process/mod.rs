@@ -10,9 +10,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
-use oci_spec::runtime::Process as Spec;
 
 use self::stdio::{Names, Stdio};
+use crate::oci::Process as Spec;
 use crate::reaper::{Exit, ExitWatch};
 
 /// A container's init or one of its execs.

@@ -4,14 +4,17 @@
 //!   <run>/disks/<slot>                  a disk, mounted once for all containers that name it
 //!   <run>/containers/<id>/scratch       the writable layer of a container without a disk for it: a tmpfs
 //!   <run>/containers/<id>/rootfs        the joined file system
+//!   <run>/containers/<id>/files         what came with the request, to be bound into the container: a tmpfs
 //! ```
 //!
 //! On a writable disk each container has a folder of its own, named after it: a container that is prepared again finds
 //! what it wrote.
 
 mod disk;
+mod files;
 
 pub use disk::{DiskSpec, Disks};
+pub use files::SuppliedFile;
 
 use std::fs;
 use std::io;
@@ -112,6 +115,8 @@ pub struct Rootfs {
     /// Newest last.
     mounts: Vec<PathBuf>,
     disks: Vec<Arc<MountedDisk>>,
+    /// Sources of the files that came with the request, in their order.
+    supplied: Vec<PathBuf>,
     /// See [`Layers::read_only`].
     pub read_only: bool,
 }
@@ -127,6 +132,7 @@ impl Rootfs {
             folder: folder.clone(),
             mounts: Vec::new(),
             disks: Vec::new(),
+            supplied: Vec::new(),
             read_only: layers.read_only,
         };
         for lower in &layers.lowers {
@@ -198,7 +204,8 @@ impl Rootfs {
             return outcome;
         }
         // Only mount points are left: a folder that is not empty is still mounted and must not be emptied.
-        for folder in [self.folder.join("rootfs"), self.folder.join("scratch"), self.folder.clone()] {
+        let points = ["files", "rootfs", "scratch"].map(|name| self.folder.join(name));
+        for folder in points.into_iter().chain([self.folder.clone()]) {
             match fs::remove_dir(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     outcome = outcome.and(Err(error).attempt(|| format!("remove {}", folder.display())));

@@ -30,8 +30,9 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl Agent for Service {
     async fn prepare(&self, request: Request<PrepareRequest>) -> Answer<PrepareResponse> {
-        let PrepareRequest { container_id, spec, rootfs } = request.into_inner();
-        self.sandbox.prepare(&container_id, spec, &convert::layers(rootfs)?).await?;
+        let PrepareRequest { container_id, spec, rootfs, files } = request.into_inner();
+        let files = convert::files(files)?;
+        self.sandbox.prepare(&container_id, spec, &convert::layers(rootfs)?, &files).await?;
         Ok(Response::new(PrepareResponse {}))
     }
 

@@ -12,7 +12,11 @@ use tonic::Status;
 use crate::container::{Deleted, Described, Event, Happening, Member, Status as State};
 use crate::process::Process;
 use crate::process::stdio::Names;
-use crate::rootfs::{DiskSpec, Layers};
+use crate::rootfs::{DiskSpec, Layers, SuppliedFile};
+
+/// See `PrepareRequest.files`.
+const MAX_FILES: usize = 16;
+const MAX_FILE_BYTES: usize = 256 << 10;
 
 pub fn timestamp(at: SystemTime) -> Option<Timestamp> {
     Some(at.into())
@@ -27,6 +31,17 @@ pub fn layers(rootfs: Option<agent::Rootfs>) -> Result<Layers, Status> {
         read_only: rootfs.read_only,
         tmpfs_bytes: rootfs.tmpfs_bytes,
     })
+}
+
+/// Bounded, for they take memory of the guest's own.
+pub fn files(files: Vec<agent::File>) -> Result<Vec<SuppliedFile>, Status> {
+    let bytes: usize = files.iter().map(|file| file.content.len()).sum();
+    if files.len() > MAX_FILES || bytes > MAX_FILE_BYTES {
+        let words = format!("{} files of {bytes} bytes are too much", files.len());
+        return Err(Status::invalid_argument(words));
+    }
+    let file = |agent::File { source, content, mode }| SuppliedFile { source: source.into(), content, mode };
+    Ok(files.into_iter().map(file).collect())
 }
 
 pub fn deleted(container_id: String, deleted: Deleted) -> tasks::DeleteResponse {
@@ -61,17 +76,17 @@ pub fn process((member, state): (Member, State)) -> types::Process {
 
 fn known_process(process: &Process, state: State) -> types::Process {
     let Names { stdin, stdout, stderr, terminal } = process.names.clone();
-    let user = process.spec.user();
+    let user = &process.spec.user;
     types::Process {
         pid: process.pid.as_raw() as u32,
-        args: process.spec.args().clone().unwrap_or_default(),
-        env: process.spec.env().clone().unwrap_or_default(),
+        args: process.spec.args.clone().unwrap_or_default(),
+        env: process.spec.env.clone().unwrap_or_default(),
         user: Some(types::User {
             uid: user.uid(),
             gid: user.gid(),
             additional_gids: user.additional_gids().clone().unwrap_or_default(),
         }),
-        cwd: process.spec.cwd().display().to_string(),
+        cwd: process.spec.cwd.display().to_string(),
         terminal,
         exit_status: process.exit().map_or(0, |exit| exit.status),
         status: status(state).into(),

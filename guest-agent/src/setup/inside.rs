@@ -9,11 +9,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 
 use super::Result;
 use crate::process::handshake::{Attempt, Failure};
+
+/// As many links in a row as are followed by hand; the kernel's own limit is 40.
+const MOST_LINKS: usize = 8;
 
 /// A container's root before it is entered.
 pub struct Root {
@@ -72,9 +75,25 @@ impl Root {
         self.make(path, Kind::Folder)
     }
 
-    /// Finds a file, or anything else that is no folder, and makes an empty one if it is missing.
+    /// Finds a file, or anything else that is no folder, and makes an empty one if it is missing: where a symbolic link
+    /// points to, if there is one that leads nowhere.
     pub fn make_file(&self, path: &Path) -> Result<OwnedFd> {
-        self.make(path, Kind::File)
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            match self.dangling(&path) {
+                Some(target) => path = target,
+                None => break,
+            }
+        }
+        self.make(&path, Kind::File)
+    }
+
+    /// Where a symbolic link points to that leads nowhere.
+    fn dangling(&self, path: &Path) -> Option<PathBuf> {
+        self.find(path).err().filter(|error| *error == Errno::ENOENT)?;
+        let link = self.open_at(path, OFlag::O_PATH | OFlag::O_NOFOLLOW).ok()?;
+        let target = readlinkat(&link, "").ok()?;
+        Some(path.parent()?.join(target))
     }
 
     fn make(&self, path: &Path, kind: Kind) -> Result<OwnedFd> {

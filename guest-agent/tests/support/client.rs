@@ -64,6 +64,7 @@ impl Client {
             container_id: id.into(),
             spec: container.spec.to_string().into(),
             rootfs: Some(Rootfs { lowers: vec![disk], read_only: container.read_only, ..Default::default() }),
+            files: container.files.clone(),
         };
         self.agent.prepare(request).await.map(drop)
     }

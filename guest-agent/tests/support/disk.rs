@@ -25,6 +25,8 @@ impl Disk {
         write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1001:Ann:/home/ann:/bin/sh\n")?;
         write("etc/group", "root:x:0:\nann:x:1001:\naudio:x:29:ann\n")?;
         write("etc/plain", "not a program\n")?;
+        // As images with systemd have it.
+        symlink("../run/resolve/conf", root.join("etc/resolv.conf")).map_err(|error| error.to_string())?;
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
         fs::copy(busybox.ok_or("there is no busybox")?, root.join("bin/busybox"))
             .map_err(|error| error.to_string())?;

@@ -1,6 +1,7 @@
 //! Runtime specs, as a container manager writes them.
 
 use serde_json::{Value, json};
+use theca_proto::theca::agent::v1::File;
 
 /// A container to be: its spec, and how it is attached.
 #[derive(Clone)]
@@ -11,6 +12,8 @@ pub struct Container {
     pub terminal: bool,
     /// Without a writable layer.
     pub read_only: bool,
+    /// Files for its bind mounts.
+    pub files: Vec<File>,
 }
 
 impl Container {
@@ -60,7 +63,7 @@ impl Container {
                 "readonlyPaths": ["/proc/sys", "/proc/sysrq-trigger"]
             }
         });
-        Self { spec, terminal: false, read_only: false }
+        Self { spec, terminal: false, read_only: false, files: Vec::new() }
     }
 
     /// Runs a line of shell.
@@ -79,6 +82,15 @@ impl Container {
     pub fn mount(mut self, mount: Value) -> Self {
         self.spec["mounts"].as_array_mut().unwrap().push(mount);
         self
+    }
+
+    /// Binds a file that comes with the request.
+    pub fn file(mut self, destination: &str, content: &'static str) -> Self {
+        let source = format!("/of/the/host{destination}");
+        self.files.push(File { source: source.clone(), content: content.into(), mode: 0o644 });
+        self.mount(
+            json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind"]}),
+        )
     }
 
     /// With a terminal.

@@ -22,7 +22,7 @@ use crate::host;
 use crate::output::{size, time};
 use crate::spec::environment;
 use crate::spec::seccomp::Profile;
-use crate::spec::{self, Wish, capabilities, limits, signal};
+use crate::spec::{self, Wish, capabilities, limits, names, signal};
 use crate::stdio::window_size;
 
 /// What a guest gets when nothing is said.
@@ -100,8 +100,11 @@ impl Plan {
         Ok(Made { held, cidfile })
     }
 
-    /// Writes the container's config.json; the keeper needs it at Create.
+    /// Writes the container's bundle; the keeper needs it at Create.
     pub fn write_config(&self, held: &Held) -> anyhow::Result<()> {
+        if !matches!(self.source, Source::Bundle { .. }) {
+            names::write(&held.folder().bundle(), self.spec.hostname().as_deref().unwrap_or_default())?;
+        }
         let path = held.folder().bundle().join("config.json");
         let json = serde_json::to_vec(&self.spec).context("failed to write the configuration as JSON")?;
         fs::write(&path, json).with_context(|| format!("failed to write {}", path.display()))
@@ -227,6 +230,9 @@ fn settings(flags: &ContainerFlags) -> anyhow::Result<Settings> {
 }
 
 fn wish(flags: &ContainerFlags, id: &ContainerId) -> anyhow::Result<Wish> {
+    if let Some(name) = &flags.hostname {
+        names::check(name).context("--hostname")?;
+    }
     let mut env = Vec::new();
     for file in &flags.env_file {
         env.extend(environment::from_file(file)?);

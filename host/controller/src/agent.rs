@@ -79,6 +79,26 @@ pub struct Rootfs {
     pub tmpfs_bytes: u64,
 }
 
+/// A specification as the guest gets it, with the files that it needs beside disks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GuestSpec {
+    /// An OCI `config.json`.
+    pub json: Vec<u8>,
+    /// What bind mounts in it show.
+    pub files: Vec<SuppliedFile>,
+}
+
+/// A file of the host whose content goes to the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SuppliedFile {
+    /// As the bind mounts name it.
+    pub source: String,
+    /// What is in it.
+    pub content: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+}
+
 /// A disk as the guest sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestDisk {
@@ -139,8 +159,12 @@ pub type CgroupFiles = Vec<(String, String)>;
 #[async_trait]
 pub trait Agent: Send + Sync + fmt::Debug {
     /// Stores a container's spec and mounts its root.
-    async fn prepare(&self, container: &ContainerId, spec: Vec<u8>, rootfs: Rootfs)
-    -> Result<(), AgentError>;
+    async fn prepare(
+        &self,
+        container: &ContainerId,
+        spec: GuestSpec,
+        rootfs: Rootfs,
+    ) -> Result<(), AgentError>;
     /// Makes a container's init process and answers its pid in the guest.
     async fn create(&self, container: &ContainerId, io: StreamIds, terminal: bool)
     -> Result<u32, AgentError>;

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::Uri;
 use prost_types::Any;
-use theca_controller::agent::{Agent, AgentError, CgroupFiles, GuestInfo, Rootfs, StreamIds, Target};
+use theca_controller::agent::{
+    Agent, AgentError, CgroupFiles, GuestInfo, GuestSpec, Rootfs, StreamIds, Target,
+};
 use theca_controller::id::ContainerId;
 use theca_proto::containerd::services::tasks::v1 as tasks;
 use theca_proto::theca::agent::v1 as agent;
@@ -81,13 +83,14 @@ impl Agent for GrpcAgent {
     async fn prepare(
         &self,
         container: &ContainerId,
-        spec: Vec<u8>,
+        spec: GuestSpec,
         rootfs: Rootfs,
     ) -> Result<(), AgentError> {
         let request = agent::PrepareRequest {
             container_id: container.to_string(),
-            spec: spec.into(),
+            spec: spec.json.into(),
             rootfs: Some(convert::agent::rootfs(rootfs)),
+            files: spec.files.into_iter().map(convert::agent::file).collect(),
         };
         answer("Prepare", self.agent().prepare(request)).await.map(drop)
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use theca_controller::agent::{AgentError, CgroupFiles, Code, Greeting, GuestDisk, GuestInfo, Rootfs};
+use theca_controller::agent::{
+    AgentError, CgroupFiles, Code, Greeting, GuestDisk, GuestInfo, Rootfs, SuppliedFile,
+};
 use theca_proto::theca::agent::v1;
 
 /// Longest message of an error that is passed on.
@@ -20,6 +22,11 @@ pub fn rootfs(rootfs: Rootfs) -> v1::Rootfs {
         read_only: false,
         tmpfs_bytes: rootfs.tmpfs_bytes,
     }
+}
+
+/// A file that goes along with a container.
+pub fn file(file: SuppliedFile) -> v1::File {
+    v1::File { source: file.source, content: file.content.into(), mode: file.mode }
 }
 
 fn disk(disk: GuestDisk, fs_type: &str) -> v1::Disk {

@@ -6,6 +6,7 @@ pub mod capabilities;
 pub mod environment;
 pub mod limits;
 mod mounts;
+pub mod names;
 pub mod seccomp;
 pub mod signal;
 
@@ -93,7 +94,7 @@ pub fn generate(image: &ImageConfig, wish: &Wish) -> Result<Spec, SpecError> {
     let mut spec = Spec::default();
     spec.set_version(OCI_VERSION.to_owned())
         .set_root(Some(RootBuilder::default().path("rootfs").readonly(wish.read_only).build()?))
-        .set_mounts(Some(mounts::all(wish.shm_bytes, &wish.tmpfs)))
+        .set_mounts(Some(mounts::all(wish.shm_bytes, &wish.tmpfs, wish.read_only)))
         .set_hostname(Some(wish.hostname.clone()))
         .set_process(Some(process(image, wish)?))
         .set_annotations(

@@ -1,8 +1,9 @@
-//! What is mounted in every container, and which paths of /proc and /sys are hidden or read-only: docker's defaults.
+//! What is mounted in every container, files of its bundle among it, and which paths of /proc and /sys are hidden or read-only: docker's defaults.
 
 use oci_spec::runtime::{Mount, MountBuilder};
 
 use super::limits::Tmpfs;
+use super::names;
 
 /// Destination, type, source, options.
 const DEFAULT: [(&str, &str, &str, &[&str]); 7] = [
@@ -39,8 +40,8 @@ pub const MASKED: [&str; 11] = [
 pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The mounts of a container: the defaults, with `shm_bytes` of shared memory, then the `--tmpfs`. One of these on a
-/// default's place takes it.
-pub fn all(shm_bytes: u64, tmpfs: &[Tmpfs]) -> Vec<Mount> {
+/// default's place takes it. The files of [`names`] come last, for one of these may be on their folder.
+pub fn all(shm_bytes: u64, tmpfs: &[Tmpfs], read_only: bool) -> Vec<Mount> {
     let mount = |path: &str, kind: &str, source: &str, options: Vec<String>| {
         MountBuilder::default()
             .destination(path)
@@ -59,7 +60,11 @@ pub fn all(shm_bytes: u64, tmpfs: &[Tmpfs]) -> Vec<Mount> {
         },
     );
     let wanted = tmpfs.iter().map(|wanted| mount(&wanted.path, "tmpfs", "tmpfs", wanted.options.clone()));
-    defaults.chain(wanted).collect()
+    let files = names::FILES.iter().map(|file| {
+        let options = ["rbind", "rprivate", if read_only { "ro" } else { "rw" }];
+        mount(file.path, "bind", file.name, options.map(str::to_owned).into())
+    });
+    defaults.chain(wanted).chain(files).collect()
 }
 
 #[cfg(test)]
@@ -73,15 +78,23 @@ mod tests {
 
     #[test]
     fn shared_memory_has_the_size_asked_for() {
-        let mounts = all(1 << 20, &[]);
-        assert_eq!(mounts.len(), DEFAULT.len());
+        let mounts = all(1 << 20, &[], false);
+        assert_eq!(mounts.len(), DEFAULT.len() + names::FILES.len());
         assert!(options(&mounts, "/dev/shm")[0].contains(&"size=1048576".to_owned()));
     }
 
     #[test]
+    fn files_of_a_read_only_container_are_read_only_and_on_top_of_a_tmpfs() {
+        let mounts = all(1 << 20, &["/etc".parse().unwrap()], true);
+        let place = |path| mounts.iter().position(|mount| mount.destination().as_os_str() == path).unwrap();
+        assert!(place("/etc") < place("/etc/hosts"));
+        assert!(options(&mounts, "/etc/hosts")[0].contains(&"ro".to_owned()));
+    }
+
+    #[test]
     fn a_tmpfs_takes_the_place_of_a_default() {
-        let mounts = all(1 << 20, &["/dev/shm:size=2m".parse().unwrap(), "/tmp".parse().unwrap()]);
-        assert_eq!(mounts.len(), DEFAULT.len() + 1);
+        let mounts = all(1 << 20, &["/dev/shm:size=2m".parse().unwrap(), "/tmp".parse().unwrap()], false);
+        assert_eq!(mounts.len(), DEFAULT.len() + 1 + names::FILES.len());
         let shm = options(&mounts, "/dev/shm");
         assert!(shm.len() == 1 && shm[0].contains(&"size=2m".to_owned()), "{shm:?}");
     }

@@ -1,8 +1,9 @@
 //! The bundle's `config.json`: read on the host, rewritten for the guest.
 //!
 //! The guest has no host paths, so what names one is either meaningless there and taken out, or a wish that cannot be
-//! met and refused by name. Everything else passes through untouched, unknown fields included: the agent judges it.
+//! met and refused by name. Only files of the bundle itself go along, as content. Everything else passes through untouched, unknown fields included: the agent judges it.
 
+mod files;
 mod mounts;
 mod namespaces;
 
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use self::files::Files;
+use crate::agent::GuestSpec;
 use crate::id::ContainerId;
 
 /// Largest `config.json` taken; it has to fit in one message to the agent.
@@ -86,17 +89,18 @@ impl Bundle {
         self.folder.join(named.unwrap_or("rootfs"))
     }
 
-    /// The specification as the guest gets it, as JSON.
+    /// The specification as the guest gets it.
     pub fn into_guest_spec(
         mut self,
         container: &ContainerId,
         terminal: bool,
-    ) -> Result<Vec<u8>, BundleError> {
+    ) -> Result<GuestSpec, BundleError> {
+        let mut files = Files::of(&self.folder);
         if let Some(process) = self.spec.get_mut("process") {
             adapt_process(object("process", process)?, terminal);
         }
         if let Some(mounts) = self.spec.get_mut("mounts") {
-            mounts::adapt(array("mounts", mounts)?)?;
+            mounts::adapt(array("mounts", mounts)?, &mut files)?;
         }
         if let Some(linux) = self.spec.get_mut("linux") {
             let linux = object("linux", linux)?;
@@ -107,7 +111,7 @@ impl Bundle {
                 namespaces::adapt(array("linux.namespaces", namespaces)?)?;
             }
         }
-        Ok(Value::Object(self.spec).to_string().into_bytes())
+        Ok(GuestSpec { json: Value::Object(self.spec).to_string().into_bytes(), files: files.taken() })
     }
 }
 
@@ -149,7 +153,7 @@ mod tests {
     fn in_guest(config: &Value, terminal: bool) -> Result<Value, BundleError> {
         let (_folder, bundle) = bundle(&config.to_string());
         let json = bundle?.into_guest_spec(&"web".parse().unwrap(), terminal)?;
-        Ok(serde_json::from_slice(&json).unwrap())
+        Ok(serde_json::from_slice(&json.json).unwrap())
     }
 
     #[test]

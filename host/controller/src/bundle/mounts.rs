@@ -3,15 +3,21 @@
 use serde_json::{Value, json};
 
 use super::BundleError;
+use super::files::Files;
 
-/// Files that engines bind from the host and the guest has of its own.
+/// Files that engines bind from the host, which mean nothing to a guest without a network.
 const GUEST_PROVIDES: &[&str] = &["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 
-/// Takes out or replaces what the guest provides, refuses every other bind mount.
-pub fn adapt(mounts: &mut Vec<Value>) -> Result<(), BundleError> {
+/// Takes the bundle's own files along, takes out or replaces what the guest provides, refuses every other bind mount.
+pub fn adapt(mounts: &mut Vec<Value>, files: &mut Files) -> Result<(), BundleError> {
+    for mount in mounts.iter_mut().filter(|mount| is_bind(mount)) {
+        if let Some(source) = files.take(text(mount, "source"))? {
+            mount["source"] = json!(source);
+        }
+    }
     let mut refused = None;
     mounts.retain_mut(|mount| {
-        if !is_bind(mount) {
+        if !is_bind(mount) || files.has(text(mount, "source")) {
             return true;
         }
         let destination = text(mount, "destination").to_owned();
@@ -50,12 +56,34 @@ fn text<'a>(mount: &'a Value, field: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn adapted(mounts: Value) -> Result<Value, BundleError> {
+        adapted_with(mounts, &mut Files::of(Path::new("/nowhere")))
+    }
+
+    fn adapted_with(mounts: Value, files: &mut Files) -> Result<Value, BundleError> {
         let Value::Array(mut mounts) = mounts else { unreachable!() };
-        adapt(&mut mounts)?;
+        adapt(&mut mounts, files)?;
         Ok(Value::Array(mounts))
+    }
+
+    #[test]
+    fn a_file_of_the_bundle_stays_bound() {
+        let bundle = tempfile::tempdir().unwrap();
+        std::fs::write(bundle.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
+        let mut files = Files::of(bundle.path());
+        let bind =
+            |destination, source| json!({"destination": destination, "type": "bind", "source": source});
+        let mounts = json!([bind("/etc/hosts", "hosts"), bind("/etc/hostname", "/host/file")]);
+        let mounts = adapted_with(mounts, &mut files).unwrap();
+        let source = bundle.path().join("hosts").display().to_string();
+        assert_eq!(mounts, json!([bind("/etc/hosts", &source)]));
+        let files = files.taken();
+        assert_eq!((files.len(), files[0].source.as_str()), (1, &*source));
+        assert_eq!(files[0].content, b"127.0.0.1 localhost\n");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::process::{Live, Process, Stage};
 use super::rootfs::{self, PlacedLayer};
 use super::stdio::log::{CriLog, LogOptions, SharedLog};
 use super::stdio::{IoRequest, Opened};
-use crate::agent::Rootfs;
+use crate::agent::{GuestSpec, Rootfs};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::sandbox::boot::{BootError, Vm};
@@ -25,7 +25,7 @@ pub struct Creation {
     /// Its bundle.
     pub bundle: PathBuf,
     /// The specification as the guest gets it.
-    pub spec: Vec<u8>,
+    pub spec: GuestSpec,
     /// Its root file system.
     pub layers: Vec<PlacedLayer>,
     /// Its init's input and output.

@@ -9,7 +9,8 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::agent::{
-    Agent, AgentError, CgroupFiles, Code, Connector, Greeting, GuestInfo, Rootfs, StreamIds, Target,
+    Agent, AgentError, CgroupFiles, Code, Connector, Greeting, GuestInfo, GuestSpec, Rootfs, StreamIds,
+    Target,
 };
 use crate::id::ContainerId;
 use crate::vsock::Vsock;
@@ -74,7 +75,7 @@ impl FakeAgent {
 
 #[async_trait]
 impl Agent for FakeAgent {
-    async fn prepare(&self, container: &ContainerId, _: Vec<u8>, rootfs: Rootfs) -> Result<(), AgentError> {
+    async fn prepare(&self, container: &ContainerId, _: GuestSpec, rootfs: Rootfs) -> Result<(), AgentError> {
         let disks: Vec<_> = rootfs.lowers.iter().chain(&rootfs.upper).map(|disk| disk.slot).collect();
         self.note("prepare", format_args!("{container} {disks:?}"))
     }

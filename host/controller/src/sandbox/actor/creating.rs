@@ -1,6 +1,7 @@
 //! Requests for a task: what the host can check is checked here, the rest is left to the task's own actor.
 
 use super::{Actor, Event};
+use crate::agent::GuestSpec;
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
 use crate::sandbox::slots::PlaceError;
@@ -14,7 +15,7 @@ use crate::task::rootfs::{self, Layer, PlacedLayer, RootfsError};
 struct Plan {
     decision: Decision,
     /// The specification as the guest gets it.
-    spec: Vec<u8>,
+    spec: GuestSpec,
     layers: Vec<PlacedLayer>,
 }
 
