@@ -1,6 +1,9 @@
 //! What is on the whole machine, to be compared before and after. Only for tests that run alone.
 
 use std::path::Path;
+use std::time::Duration;
+
+use crate::wait::ask_until;
 
 /// Counts of what runtimes tend to leave behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,15 @@ impl Census {
                 .filter(|line| line.split_whitespace().count() > 7)
                 .count(),
             files: ["/tmp", "/dev/shm", "/run"].iter().map(|folder| entries(Path::new(folder))).sum(),
+        }
+    }
+
+    /// Waits until a count gives the same again, for the last processes go a moment after their containers.
+    #[track_caller]
+    pub fn comes_back(&self) {
+        let same = || (Self::take() == *self).then_some(());
+        if ask_until(Duration::from_secs(30), same).is_none() {
+            assert_eq!(Self::take(), *self, "the machine (left) is not as it was (right)");
         }
     }
 }
