@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use nix::sys::signal::{Signal, kill};
@@ -11,7 +12,7 @@ use nix::unistd::Pid;
 
 use std::os::unix::process::ExitStatusExt;
 
-use crate::wait::{PATIENCE, ask_until};
+use crate::wait::{PATIENCE, ask_until, eventually};
 
 /// A call under construction.
 pub struct Invocation {
@@ -61,9 +62,9 @@ impl Invocation {
             // A program may well end without reading all of it.
             std::thread::spawn(move || stdin.write_all(&input));
         }
-        let stdout = collect(child.stdout.take());
-        let stderr = collect(child.stderr.take());
-        Running { shown, child, stdout: Some(stdout), stderr: Some(stderr) }
+        let stdout = child.stdout.take().map(Stream::collect);
+        let stderr = child.stderr.take().map(Stream::collect);
+        Running { shown, child, stdout, stderr }
     }
 
     /// The bare command, with stdin null and outputs piped, for what this type does not offer.
@@ -72,22 +73,50 @@ impl Invocation {
     }
 }
 
-fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut stream) = stream {
-            stream.read_to_end(&mut bytes).expect("failed to read a program's output");
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// One of its outputs, read as it comes.
+struct Stream {
+    read: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Stream {
+    fn collect(mut stream: impl Read + Send + 'static) -> Self {
+        let read = Arc::new(Mutex::new(Vec::new()));
+        let reader = std::thread::spawn({
+            let read = Arc::clone(&read);
+            move || {
+                let mut chunk = [0; 4096];
+                loop {
+                    match stream.read(&mut chunk).expect("failed to read a program's output") {
+                        0 => return,
+                        count => {
+                            let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+                            read.extend_from_slice(&chunk[..count]);
+                        }
+                    }
+                }
+            }
+        });
+        Self { read, reader }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.read.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    fn whole(self) -> String {
+        let Self { read, reader } = self;
+        reader.join().expect("a reader panicked");
+        String::from_utf8_lossy(&read.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
 }
 
 /// A call that is under way. Dropped, it is killed.
 pub struct Running {
     shown: String,
     child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Option<Stream>,
+    stderr: Option<Stream>,
 }
 
 impl Running {
@@ -102,6 +131,13 @@ impl Running {
             .unwrap_or_else(|error| panic!("failed to send {signal} to {}: {error}", self.shown));
     }
 
+    /// Waits until its stdout contains this.
+    #[track_caller]
+    pub fn expect(&self, text: &str) {
+        let said = || self.stdout.as_ref().is_some_and(|stdout| stdout.so_far().contains(text));
+        eventually(&format!("{text:?} from {}", self.shown), said);
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("failed to wait for a child").is_some()
@@ -114,13 +150,10 @@ impl Running {
             self.child.kill().expect("failed to kill a child");
             self.child.wait().expect("failed to wait for a child");
         }
-        let text = |stream: Option<JoinHandle<String>>| {
-            stream.map(|stream| stream.join().expect("a reader panicked"))
-        };
         // What is left running in the background may hold the outputs; then the test waits here and says nothing,
         // which the runner's own limit ends.
-        let stdout = text(self.stdout.take()).unwrap_or_default();
-        let stderr = text(self.stderr.take()).unwrap_or_default();
+        let stdout = self.stdout.take().map(Stream::whole).unwrap_or_default();
+        let stderr = self.stderr.take().map(Stream::whole).unwrap_or_default();
         let Some(status) = status else {
             panic!("{} did not end in {PATIENCE:?}\nstdout: {stdout}\nstderr: {stderr}", self.shown);
         };

@@ -1,7 +1,7 @@
 //! `theca run` and its flags, as the container sees them.
 
 use nix::sys::signal::Signal;
-use theca_tests::{IMAGE, Invocation, Theca, eventually, fixtures};
+use theca_tests::{IMAGE, Invocation, Theca, fixtures};
 
 #[test]
 fn a_megabyte_goes_in_and_comes_out_on_both_streams() {
@@ -106,15 +106,4 @@ fn signals_to_the_command_reach_the_container() {
     theca.wait_for_log("trap", "ready");
     running.signal(Signal::SIGTERM);
     assert_eq!(running.wait().exits(5).stdout, "ready\ncaught\n");
-}
-
-#[test]
-fn a_run_interrupted_while_it_starts_leaves_nothing() {
-    let theca = Theca::new();
-    let running = theca.start(&["run", IMAGE, "sleep", "1000"]);
-    eventually("the VMM to start", || !theca.processes("theca-vmm").is_empty());
-    running.signal(Signal::SIGINT);
-    running.wait().exits(130);
-    assert_eq!(theca.cli(&["ps", "-a", "-q"]).success(), "");
-    eventually("all to be gone", || theca.leaks().is_empty());
 }
