@@ -1,7 +1,7 @@
 //! The same bundle under runc and under Theca: what the container prints and how it ends must not differ.
 
 use serde_json::json;
-use theca_tests::{Bundle, Theca};
+use theca_tests::{Bundle, Invocation, Theca};
 
 /// A bundle that runs a shell script as `runc spec` has it.
 fn script(text: &str) -> Bundle {
@@ -124,6 +124,31 @@ fn exit_codes_and_deaths() {
         namespaces.retain(|namespace| namespace["type"] != "pid");
         bundle.same_under_both(&theca);
     }
+}
+
+#[test]
+fn signals_from_outside_arrive() {
+    let theca = Theca::empty();
+    let twins = script(
+        "for signal in HUP INT USR1 USR2 TERM WINCH CONT; do trap \"echo got $signal\" $signal; done
+        trap 'echo enough; exit 9' QUIT; echo ready; while :; do sleep 0.1; done",
+    );
+    let folder = twins.path().to_string_lossy().into_owned();
+    let runc = Invocation::new("runc", &["run", "--bundle", &folder, "twins"]).start();
+    let ours = theca.start(&["run", "--name", "twins", "--bundle", &folder]);
+    for signal in ["", "HUP", "INT", "USR1", "USR2", "TERM", "WINCH", "CONT"] {
+        if !signal.is_empty() {
+            Invocation::new("runc", &["kill", "twins", signal]).run().success();
+            theca.cli(&["kill", "--signal", signal, "twins"]).success();
+        }
+        let expected = if signal.is_empty() { "ready".into() } else { format!("got {signal}\n") };
+        runc.expect(&expected);
+        ours.expect(&expected);
+    }
+    Invocation::new("runc", &["kill", "twins", "QUIT"]).run().success();
+    theca.cli(&["kill", "--signal", "QUIT", "twins"]).success();
+    let (runc, ours) = (runc.wait(), ours.wait());
+    assert_eq!((ours.exits(9).stdout.as_str(), ours.code), (runc.stdout.as_str(), runc.code));
 }
 
 #[test]
