@@ -514,3 +514,12 @@ async fn files_beyond_the_bounds_are_refused() {
     assert_eq!(error.code(), Code::InvalidArgument);
     assert_eq!(guest.mounts(), [""; 0]);
 }
+
+#[tokio::test]
+async fn hard_links_of_the_image_stay_one_file() {
+    let line = "echo more >> /etc/plain; tail -n 1 /etc/linked; stat -c %h /etc/plain";
+    for container in [Container::sh(line), Container::sh(line).on_disk()] {
+        let Some(seen) = output(&container).await else { return };
+        assert_eq!(seen, "more\n2\n");
+    }
+}

@@ -280,3 +280,26 @@ async fn shutdown_ends_containers_and_then_the_agent() {
     assert!(client.start("c").await.is_err());
     assert_eq!(guest.cgroups(), [""; 0]);
 }
+
+#[tokio::test]
+async fn what_was_written_to_a_disk_is_there_when_its_container_comes_back() {
+    let Some(guest) = Guest::start() else { return };
+    let mut client = guest.client().await;
+    let container = Container::sh("echo again >> /seen; cat /seen").on_disk();
+    assert_eq!(client.run("c", &container).await.unwrap().stdout, "again\n");
+    assert_eq!(client.run("c", &container).await.unwrap().stdout, "again\nagain\n");
+    assert_eq!(guest.mounts(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_was_written_to_a_shared_disk_goes_with_its_container() {
+    let Some(guest) = Guest::start() else { return };
+    let mut client = guest.client().await;
+    client.create_silent("other", &Container::new(["true"]).on_disk()).await.unwrap();
+    let container =
+        Container::sh("mkdir -p /deep/er; echo again >> /seen; rm /etc/group; cat /seen").on_disk();
+    assert_eq!(client.run("c", &container).await.unwrap().stdout, "again\n");
+    assert_eq!(client.run("c", &container).await.unwrap().stdout, "again\n");
+    client.delete("other").await.unwrap();
+    assert_eq!(guest.mounts(), [""; 0]);
+}

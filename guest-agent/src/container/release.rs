@@ -1,4 +1,4 @@
-//! Release: unmounts what Prepare mounted and forgets the container.
+//! Release: unmounts what Prepare mounted and forgets the container; what it wrote to a shared disk goes too.
 
 use super::{Error, Result, Sandbox};
 
@@ -16,7 +16,7 @@ impl Sandbox {
         let rootfs = state.rootfs.take();
         self.with_containers(|containers| containers.remove(id))?;
         match rootfs {
-            Some(rootfs) => Ok(rootfs.unmount()?),
+            Some(rootfs) => Ok(rootfs.discard().await?),
             None => Ok(()),
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -35,12 +36,18 @@ pub struct MountedDisk {
     path: PathBuf,
     spec: DiskSpec,
     writable: bool,
+    shared: AtomicBool,
 }
 
 impl MountedDisk {
     /// Where.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it has been given to more than one container since it was mounted.
+    pub fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed)
     }
 }
 
@@ -86,7 +93,10 @@ impl Disks {
         let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(disk) = mounted.get(&spec.slot).and_then(Weak::upgrade) {
             return match (disk.spec == *spec, disk.writable == writable) {
-                (true, true) => Ok(disk),
+                (true, true) => {
+                    disk.shared.store(true, Ordering::Relaxed);
+                    Ok(disk)
+                }
                 (false, _) => Err(RootfsError::DiskInUse { slot: spec.slot, reason: "it was another disk" }),
                 (_, false) => {
                     Err(RootfsError::DiskInUse { slot: spec.slot, reason: "once written, once not" })
@@ -104,7 +114,8 @@ impl Disks {
         let device = self.dev.join(&name);
         mount(Some(&device), &path, Some(spec.fs_type.as_str()), flags, Some(options))
             .attempt(|| format!("mount {} as {}", device.display(), spec.fs_type))?;
-        let disk = Arc::new(MountedDisk { path, spec: spec.clone(), writable });
+        let disk =
+            Arc::new(MountedDisk { path, spec: spec.clone(), writable, shared: AtomicBool::new(false) });
         mounted.insert(spec.slot, Arc::downgrade(&disk));
         Ok(disk)
     }

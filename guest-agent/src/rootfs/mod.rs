@@ -8,7 +8,10 @@
 //! ```
 //!
 //! On a writable disk each container has a folder of its own, named after it: a container that is prepared again finds
-//! what it wrote.
+//! what it wrote. On a disk that containers share, the folder goes with the container's Release.
+//!
+//! Hard links of a lower disk stay one file when it is written to (`index=on`): the upper then belongs to that lower. Where
+//! it has come to another one, as with a folder of the host that was copied anew, the links part at the first write.
 
 mod disk;
 mod files;
@@ -27,7 +30,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use self::disk::MountedDisk;
 
 /// What the kernel takes as mount options at most.
-const LONGEST_OPTIONS: usize = 4095;
+const LONGEST_OPTIONS: usize = 4095 - ",index=on".len();
 
 /// Why a root file system could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +118,8 @@ pub struct Rootfs {
     /// Newest last.
     mounts: Vec<PathBuf>,
     disks: Vec<Arc<MountedDisk>>,
+    /// Where it writes to on a disk.
+    own: Option<PathBuf>,
     /// Sources of the files that came with the request, in their order.
     supplied: Vec<PathBuf>,
     /// See [`Layers::read_only`].
@@ -132,6 +137,7 @@ impl Rootfs {
             folder: folder.clone(),
             mounts: Vec::new(),
             disks: Vec::new(),
+            own: None,
             supplied: Vec::new(),
             read_only: layers.read_only,
         };
@@ -144,6 +150,7 @@ impl Rootfs {
             Some(upper) => {
                 let disk = disks.mount(upper, true).await?;
                 let writable = disk.path().join(id);
+                rootfs.own = Some(writable.clone());
                 rootfs.disks.push(disk);
                 writable
             }
@@ -164,7 +171,13 @@ impl Rootfs {
         let joined = rootfs.path();
         make_folder(&joined)?;
         let options = overlay_options(&lowers, &upper, &work)?;
-        rootfs.add_mount("overlay", &joined, "overlay", MsFlags::empty(), &options)?;
+        let with_index = format!("{options},index=on");
+        match rootfs.add_mount("overlay", &joined, "overlay", MsFlags::empty(), &with_index) {
+            Err(RootfsError::Io { source, .. }) if source.raw_os_error() == Some(libc::ESTALE) => {
+                rootfs.add_mount("overlay", &joined, "overlay", MsFlags::empty(), &options)?;
+            }
+            mounted => mounted?,
+        }
         Ok(rootfs)
     }
 
@@ -176,6 +189,22 @@ impl Rootfs {
     /// Unmounts everything. Disks stay mounted while another container uses them.
     pub fn unmount(mut self) -> Result<()> {
         self.undo()
+    }
+
+    /// Unmounts everything, and removes what the container wrote to a disk that it shared. That may take a while, in which
+    /// others go on.
+    pub async fn discard(mut self) -> Result<()> {
+        let shared = self.disks.last().filter(|disk| disk.is_shared()).cloned();
+        let own = self.own.take();
+        self.undo()?;
+        let (Some(disk), Some(own)) = (shared, own) else { return Ok(()) };
+        let action = format!("remove {}", own.display());
+        let removed = tokio::task::spawn_blocking(move || {
+            let removed = fs::remove_dir_all(own);
+            drop(disk);
+            removed
+        });
+        removed.await.unwrap_or_else(|panic| Err(panic.into())).attempt(|| action)
     }
 
     fn add_mount(

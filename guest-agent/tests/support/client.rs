@@ -16,7 +16,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use super::Container;
-use super::disk::SERIAL;
+use super::disk::{SCRATCH, SERIAL};
 
 /// A process must do what it does within this.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,11 +59,17 @@ impl Client {
 
     /// Mounts the root of a container from the busybox disk.
     pub async fn prepare(&mut self, id: &str, container: &Container) -> Result<(), Status> {
-        let disk = Disk { slot: 0, fs_type: "ext4".into(), serial: SERIAL.into() };
+        let disk = |slot, serial: &str| Disk { slot, fs_type: "ext4".into(), serial: serial.into() };
+        let rootfs = Rootfs {
+            lowers: vec![disk(0, SERIAL)],
+            upper: container.on_disk.then(|| disk(1, SCRATCH)),
+            read_only: container.read_only,
+            ..Default::default()
+        };
         let request = PrepareRequest {
             container_id: id.into(),
             spec: container.spec.to_string().into(),
-            rootfs: Some(Rootfs { lowers: vec![disk], read_only: container.read_only, ..Default::default() }),
+            rootfs: Some(rootfs),
             files: container.files.clone(),
         };
         self.agent.prepare(request).await.map(drop)

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 /// What the disk reports as its serial number.
 pub const SERIAL: &str = "busybox";
+/// The same of the disk to write to.
+pub const SCRATCH: &str = "scratch";
 
 /// A loop device, detached when it is dropped.
 pub struct Disk {
@@ -25,6 +27,7 @@ impl Disk {
         write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1001:Ann:/home/ann:/bin/sh\n")?;
         write("etc/group", "root:x:0:\nann:x:1001:\naudio:x:29:ann\n")?;
         write("etc/plain", "not a program\n")?;
+        fs::hard_link(root.join("etc/plain"), root.join("etc/linked")).map_err(|error| error.to_string())?;
         // As images with systemd have it.
         symlink("../run/resolve/conf", root.join("etc/resolv.conf")).map_err(|error| error.to_string())?;
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
@@ -36,14 +39,25 @@ impl Disk {
         }
         let image = folder.join("image.ext4");
         run(Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(&root).arg(&image).arg("16M"))?;
-        let device = run(Command::new("losetup").args(["--find", "--show", "--read-only"]).arg(&image))?;
+        Self::attach(folder, &image, "vda", SERIAL, &["--read-only"])
+    }
+
+    /// Makes disk 1 of the agent: an empty ext4.
+    pub fn scratch(folder: &Path) -> Result<Self, String> {
+        let image = folder.join("scratch.ext4");
+        run(Command::new("mke2fs").args(["-q", "-t", "ext4"]).arg(&image).arg("16M"))?;
+        Self::attach(folder, &image, "vdb", SCRATCH, &[])
+    }
+
+    fn attach(folder: &Path, image: &Path, name: &str, serial: &str, how: &[&str]) -> Result<Self, String> {
+        let device = run(Command::new("losetup").args(["--find", "--show"]).args(how).arg(image))?;
         let disk = Self { device: PathBuf::from(device.trim()) };
-        let block = folder.join("block/vda");
+        let block = folder.join("block").join(name);
         fs::create_dir_all(&block).map_err(|error| error.to_string())?;
         fs::write(block.join("size"), "32768\n").map_err(|error| error.to_string())?;
-        fs::write(block.join("serial"), SERIAL).map_err(|error| error.to_string())?;
-        fs::create_dir(folder.join("dev")).map_err(|error| error.to_string())?;
-        symlink(&disk.device, folder.join("dev/vda")).map_err(|error| error.to_string())?;
+        fs::write(block.join("serial"), serial).map_err(|error| error.to_string())?;
+        fs::create_dir_all(folder.join("dev")).map_err(|error| error.to_string())?;
+        symlink(&disk.device, folder.join("dev").join(name)).map_err(|error| error.to_string())?;
         Ok(disk)
     }
 }

@@ -26,7 +26,7 @@ pub struct Guest {
     agent: Child,
     folder: tempfile::TempDir,
     cgroup: PathBuf,
-    _disk: Disk,
+    _disks: [Disk; 2],
 }
 
 impl Guest {
@@ -52,10 +52,10 @@ impl Guest {
             folder.path().file_name().and_then(|name| name.to_str()).unwrap_or("agent").replace('.', "");
         let cgroup = Path::new(top).join(format!("theca-test-{name}"));
         fs::create_dir(&cgroup).map_err(|error| format!("{}: {error}", cgroup.display()))?;
-        let disk = Disk::busybox(folder.path())?;
+        let disks = [Disk::busybox(folder.path())?, Disk::scratch(folder.path())?];
         let agent = Command::new(program()?).arg(folder.path()).arg(&cgroup).stdin(Stdio::null()).spawn();
         let agent = agent.map_err(|error| error.to_string())?;
-        let guest = Self { agent, folder, cgroup, _disk: disk };
+        let guest = Self { agent, folder, cgroup, _disks: disks };
         let deadline = Instant::now() + Duration::from_secs(20);
         while std::os::unix::net::UnixStream::connect(guest.folder.path().join("agent.sock")).is_err() {
             assert!(Instant::now() < deadline, "the agent does not listen");

@@ -12,6 +12,8 @@ pub struct Container {
     pub terminal: bool,
     /// Without a writable layer.
     pub read_only: bool,
+    /// Writing to disk 1 instead of a tmpfs.
+    pub on_disk: bool,
     /// Files for its bind mounts.
     pub files: Vec<File>,
 }
@@ -63,7 +65,7 @@ impl Container {
                 "readonlyPaths": ["/proc/sys", "/proc/sysrq-trigger"]
             }
         });
-        Self { spec, terminal: false, read_only: false, files: Vec::new() }
+        Self { spec, terminal: false, read_only: false, on_disk: false, files: Vec::new() }
     }
 
     /// Runs a line of shell.
@@ -81,6 +83,12 @@ impl Container {
     /// Adds a mount.
     pub fn mount(mut self, mount: Value) -> Self {
         self.spec["mounts"].as_array_mut().unwrap().push(mount);
+        self
+    }
+
+    /// Writes to disk 1 instead of a tmpfs.
+    pub fn on_disk(mut self) -> Self {
+        self.on_disk = true;
         self
     }
 
