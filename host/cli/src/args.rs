@@ -34,7 +34,13 @@ where
         let args = A::from_arg_matches(matches)?;
         Ok(Box::pin(run(args)))
     };
-    Verb { command: Command::new(name).about(about).defer(A::augment_args), read: Box::new(read) }
+    Verb { command: Command::new(name).about(about).defer(add_flags::<A>), read: Box::new(read) }
+}
+
+/// What a verb is about is said where it is named; the comment on its flags is for readers of the code.
+fn add_flags<A: Args>(command: Command) -> Command {
+    let about = command.get_about().cloned().unwrap_or_default();
+    A::augment_args(command).about(about)
 }
 
 impl Verb {
@@ -74,6 +80,18 @@ fn verbs() -> Vec<Verb> {
     ]
 }
 
+/// What the environment can change.
+const VARIABLES: &str = "\
+Environment:
+  THECA_ROOT            where images and containers are kept [default: /var/lib/theca]
+  THECA_STATE           where running sandboxes have their sockets and logs [default: /run/theca]
+  THECA_KEEPER          the keeper's program [default: beside theca, or on the PATH]
+  THECA_KERNEL          the guest kernel [default: vmlinux in /usr/lib/theca or ../lib/theca]
+  THECA_INITRD          the guest's initrd [default: initrd.cpio, likewise]
+  THECA_SKIP_CHECKS     set: run does not ask first whether KVM here can boot Linux
+  THECA_REGISTRY_CREDS  user:password for `image pull`, as --creds
+  DOCKER_CONFIG         the folder whose config.json has logins to registries [default: ~/.docker]";
+
 /// The definition of the whole command line.
 pub fn command() -> Command {
     definition(&verbs())
@@ -83,6 +101,7 @@ fn definition(verbs: &[Verb]) -> Command {
     Command::new("theca")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Run containers, each in a microVM of its own")
+        .after_help(VARIABLES)
         .disable_help_subcommand(true)
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -123,6 +142,18 @@ mod tests {
         let mut command = command();
         command.build();
         command.debug_assert();
+    }
+
+    #[test]
+    fn help_says_what_a_command_is_about_and_what_the_environment_changes() {
+        let help = |line: &[&str]| parse(line).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(
+            help(&["theca", "exec", "--help"]).starts_with("Run a further command in a running container")
+        );
+        assert!(help(&["theca", "image", "--help"]).starts_with("Manage images"));
+        let run = help(&["theca", "run", "--help"]);
+        assert!(run.contains("Usage: theca run [OPTIONS] IMAGE [COMMAND] [ARG...]"), "{run}");
+        assert!(help(&["theca", "--help"]).contains("THECA_ROOT"));
     }
 
     #[test]

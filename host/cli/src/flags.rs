@@ -18,6 +18,24 @@ pub enum Pull {
     Never,
 }
 
+/// How `run` and `create` are called, behind their names.
+macro_rules! usage {
+    ($verb:literal) => {
+        concat!(
+            "theca ",
+            $verb,
+            " [OPTIONS] IMAGE [COMMAND] [ARG...]\n       ",
+            "theca ",
+            $verb,
+            " [OPTIONS] --rootfs DIR COMMAND [ARG...]\n       ",
+            "theca ",
+            $verb,
+            " [OPTIONS] --bundle DIR"
+        )
+    };
+}
+pub(crate) use usage;
+
 /// See the module.
 #[derive(Args, Clone, Debug)]
 #[command(disable_help_flag = true)]
@@ -131,7 +149,7 @@ pub struct ContainerFlags {
     #[arg(long, value_name = "WORDS", default_value = "")]
     pub kernel_cmdline: String,
 
-    /// Network: only none, until the next capability brings more
+    /// Network: none, which is loopback only; the next capability brings more
     #[arg(long, visible_alias = "net", value_name = "MODE")]
     pub network: Option<String>,
     /// Comes with the network
@@ -148,10 +166,10 @@ pub struct ContainerFlags {
     pub mount: Vec<String>,
 
     /// Print help
-    #[arg(long, action = clap::ArgAction::Help)]
+    #[arg(long, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
 
-    /// The image, unless --bundle or --rootfs is given; then the command
-    #[arg(value_name = "IMAGE [COMMAND...]", trailing_var_arg = true)]
+    /// The image, unless --bundle or --rootfs is given; then the command. The usage line tells.
+    #[arg(value_name = "IMAGE", trailing_var_arg = true, hide = true)]
     pub image_and_command: Vec<String>,
 }

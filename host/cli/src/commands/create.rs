@@ -2,12 +2,13 @@
 
 use crate::container::settle::sweep;
 use crate::container::{Phase, Roots, Shelf};
-use crate::flags::ContainerFlags;
+use crate::flags::{ContainerFlags, usage};
 use crate::output;
 use crate::plan::Plan;
 
 /// Flags of `create`.
 #[derive(clap::Args, Debug)]
+#[command(override_usage = usage!("create"))]
 pub struct Args {
     #[command(flatten)]
     container: ContainerFlags,

@@ -19,6 +19,7 @@ use crate::stdio::{DetachKeys, Fifos, Signals, stdin_is_terminal, window_size};
 
 /// Flags of `exec`.
 #[derive(clap::Args, Debug)]
+#[command(override_usage = "theca exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
 pub struct Args {
     /// Keep standard input open
     #[arg(short, long)]
@@ -47,8 +48,8 @@ pub struct Args {
     /// Give the process all capabilities
     #[arg(long)]
     privileged: bool,
-    /// The container's name or id, then the command
-    #[arg(required = true, value_name = "CONTAINER COMMAND...", trailing_var_arg = true)]
+    /// The container's name or id, then the command. The usage line tells.
+    #[arg(required = true, value_name = "CONTAINER", trailing_var_arg = true, hide = true)]
     container_and_command: Vec<String>,
 }
 

@@ -12,7 +12,7 @@ use anyhow::bail;
 use crate::container::settle::{finish, sweep};
 use crate::container::{Held, Phase, Roots, Shelf};
 use crate::error::{FAILED, StartError, of_container};
-use crate::flags::ContainerFlags;
+use crate::flags::{ContainerFlags, usage};
 use crate::keeper::Keeper;
 use crate::launch::{self, Launch};
 use crate::output::{self, time::now_ms};
@@ -22,6 +22,7 @@ use crate::stdio::{DetachKeys, Fifos, Signals, stdin_is_terminal};
 
 /// Flags of `run`.
 #[derive(clap::Args, Debug)]
+#[command(override_usage = usage!("run"))]
 pub struct Args {
     /// Start in the background and print the container's id
     #[arg(short, long)]

@@ -8,19 +8,23 @@ use crate::flags::ContainerFlags;
 pub fn check(flags: &ContainerFlags) -> anyhow::Result<()> {
     if let Some(mode) = flags.network.as_deref().filter(|mode| *mode != "none") {
         bail!(
-            "--network {mode} is not supported yet: a container has loopback only; leave it out or use --network none"
+            "--network {mode} is not supported yet: a container has loopback only until the next capability brings networks; leave it out or use --network none"
         );
     }
     if let Some(port) = flags.publish.first() {
-        bail!("--publish {port} is not supported yet: a container has loopback only; leave it out");
+        bail!(
+            "--publish {port} is not supported yet: networks are the next capability, and until then a container has loopback only; leave it out"
+        );
     }
     if flags.publish_all {
-        bail!("--publish-all is not supported yet: a container has loopback only; leave it out");
+        bail!(
+            "--publish-all is not supported yet: networks are the next capability, and until then a container has loopback only; leave it out"
+        );
     }
     let volume = flags.volume.first().map(|volume| ("--volume", volume));
     if let Some((flag, volume)) = volume.or(flags.mount.first().map(|mount| ("--mount", mount))) {
         bail!(
-            "{flag} {volume} is not supported yet: a container shares no folder with the host; put the files into the image, or use --tmpfs for scratch space"
+            "{flag} {volume} is not supported yet: volumes are the next capability, and until then a container shares no folder with the host; put the files into the image, or use --tmpfs for scratch space"
         );
     }
     Ok(())

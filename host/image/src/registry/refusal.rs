@@ -17,8 +17,8 @@ const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
 pub enum Refusal {
     /// It asks who we are, and nobody said.
     #[error(
-        "{registry} gives {name} to nobody unknown: there is no such repository, or it needs a login; give --creds \
-         USER:PASSWORD, or run `docker login {registry}`, whose config.json is read"
+        "{registry} does not give {name} without a login: there is no such repository, or it needs one; use `theca image \
+         pull --creds USER:PASSWORD`, or `docker login {registry}`, whose config.json is read"
     )]
     LoginNeeded {
         /// Of what.
@@ -47,7 +47,8 @@ pub enum Refusal {
     /// Its certificate is an authority's.
     #[error(
         "the certificate of {registry} is a certificate authority's (CA:TRUE), which no server may show: make the server's \
-         with `-addext basicConstraints=critical,CA:FALSE` and sign it by that authority, whose certificate --ca-file takes"
+         own with `openssl req -addext basicConstraints=critical,CA:FALSE …`, signed by that authority or by itself, and give \
+         the signer's with --ca-file"
     )]
     AuthorityAsServer {
         /// Who.
