@@ -38,12 +38,23 @@ pub enum StartError {
     /// Something else was wrong.
     #[error("failed to start the container")]
     Other(#[source] KeeperError),
+    /// The same of a further process of it.
+    #[error("failed to start the process")]
+    Process(#[source] KeeperError),
     /// A signal came first.
     #[error("interrupted by signal {0} before the container started")]
     Interrupted(i32),
 }
 
 impl StartError {
+    /// Of a process that was to be added to a running container.
+    pub fn of_process(error: impl Into<Self>) -> Self {
+        match error.into() {
+            Self::Other(error) => Self::Process(error),
+            told => told,
+        }
+    }
+
     /// Of a task that was not created, with a root from `source`.
     pub fn of_create(error: KeeperError, source: &Source) -> Self {
         match (source, error) {
@@ -84,7 +95,9 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         Some(StartError::NotFound(_)) => NOT_FOUND,
         Some(StartError::NotExecutable(_)) => NOT_EXECUTABLE,
         Some(StartError::Interrupted(signal)) => u8::try_from(128 + signal).unwrap_or(FAILED),
-        Some(StartError::DamagedImage { .. } | StartError::Other(_)) | None => FAILED,
+        Some(StartError::DamagedImage { .. } | StartError::Other(_) | StartError::Process(_)) | None => {
+            FAILED
+        }
     }
 }
 

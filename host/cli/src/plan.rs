@@ -55,6 +55,7 @@ impl Plan {
         if let Some(path) = flags.cidfile.as_deref().filter(|path| path.exists()) {
             bail!("the file {} of --cidfile exists; remove it or name another", path.display());
         }
+        let own_signal = flags.stop_signal.as_deref().map(signal::parse).transpose()?;
         let mut own_labels = labels(&flags)?;
         let id = ContainerId::random().context("failed to read /dev/urandom")?;
         let Base { source, spec, labels, stop_signal } = Base::find(&flags, &id, shelf).await?;
@@ -63,8 +64,11 @@ impl Plan {
         let process = spec.process().as_ref();
         settings.terminal = process.and_then(Process::terminal).unwrap_or(false);
         settings.writable_disk = spec.root().as_ref().and_then(Root::readonly) != Some(true);
-        let stop_signal = flags.stop_signal.as_deref().or(stop_signal.as_deref());
-        settings.stop_signal = stop_signal.map(signal::parse).transpose()?.unwrap_or(SIGTERM);
+        settings.stop_signal = match (own_signal, stop_signal) {
+            (Some(own), _) => own,
+            (None, Some(of_image)) => signal::parse(&of_image).context("the image's stop signal")?,
+            (None, None) => SIGTERM,
+        };
         Ok(Self { id, name, source, spec, labels, settings, disk_bytes, cidfile: flags.cidfile })
     }
 
@@ -232,6 +236,9 @@ fn settings(flags: &ContainerFlags) -> anyhow::Result<Settings> {
 fn wish(flags: &ContainerFlags, id: &ContainerId) -> anyhow::Result<Wish> {
     if let Some(name) = &flags.hostname {
         names::check(name).context("--hostname")?;
+    }
+    if let Some(folder) = &flags.workdir {
+        spec::check_workdir(folder)?;
     }
     let mut env = Vec::new();
     for file in &flags.env_file {

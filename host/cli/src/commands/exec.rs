@@ -94,7 +94,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         }),
         ..ExecProcessRequest::default()
     };
-    keeper.exec(request).await.map_err(StartError::from)?;
+    keeper.exec(request).await.map_err(StartError::of_process)?;
     if args.detach {
         return start_detached(&keeper, &exec_id).await;
     }
@@ -103,7 +103,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         Ok(exit) => exit,
         Err(error) => {
             forget(&keeper, &exec_id).await;
-            return Err(error.into());
+            return Err(StartError::of_process(error).into());
         }
     };
     let session = Session::open(&keeper, &exec_id, &mut fifos, manner)?;
@@ -147,7 +147,7 @@ async fn start_detached(keeper: &Keeper, exec_id: &str) -> anyhow::Result<u8> {
         Ok(_) => Ok(0),
         Err(error) => {
             forget(keeper, exec_id).await;
-            Err(StartError::from(error).into())
+            Err(StartError::of_process(error).into())
         }
     }
 }

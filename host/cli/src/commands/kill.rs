@@ -25,7 +25,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         keeper.kill("", number, false).await?;
         if number == nix::libc::SIGKILL {
             // Nothing survives it, so the container is at rest when this command is done.
-            keeper.wait("").await?;
+            running::death(&keeper).await?;
             settle_after_end(&shelf, &record.id).await?;
         }
         Ok(())

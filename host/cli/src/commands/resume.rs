@@ -1,5 +1,8 @@
 //! `theca resume`: lets a paused container go on.
 
+use anyhow::bail;
+use theca_proto::containerd::v1::types::Status;
+
 use super::{many, running};
 use crate::container::{Roots, Shelf};
 
@@ -15,7 +18,10 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<u8> {
     let shelf = Shelf::new(Roots::from_env());
     many::each(&args.containers, async |name| {
-        let (_, keeper, _) = running::find(&shelf, &name).await?;
+        let (_, keeper, status) = running::find(&shelf, &name).await?;
+        if status == Status::Running {
+            bail!("container {name} is not paused");
+        }
         Ok(keeper.resume().await?)
     })
     .await

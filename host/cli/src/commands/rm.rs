@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::libc::SIGKILL;
 
-use super::many;
+use super::{many, running};
 use crate::container::settle::{self, Settled};
 use crate::container::{ContainerId, Held, Lock, RecordError, Roots, Shelf, ShelfError};
 
@@ -64,7 +64,7 @@ async fn remove(shelf: &Shelf, id: &ContainerId, name: &str, force: bool) -> any
         }
         // Refused if it has just ended.
         let _ = keeper.kill("", SIGKILL, true).await;
-        let _ = keeper.wait("").await;
+        running::death(keeper).await?;
         if settle::settle_after_end(shelf, id).await?.is_none() {
             return Ok(());
         }

@@ -1,11 +1,17 @@
 //! Finding a container that runs.
 
+use std::time::Duration;
+
 use anyhow::{anyhow, bail};
 use theca_proto::containerd::v1::types::Status;
 
 use crate::container::settle::{Settled, settle};
 use crate::container::{Phase, Record, Shelf};
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, KeeperError};
+use crate::output;
+
+/// How long a container may take to die.
+const DEATH: Duration = Duration::from_secs(20);
 
 /// How a container stands, after bringing its record up to date.
 pub async fn look_up(shelf: &Shelf, typed: &str) -> anyhow::Result<Settled> {
@@ -22,6 +28,18 @@ pub async fn find(shelf: &Shelf, typed: &str) -> anyhow::Result<(Record, Keeper,
         }
         _ => {
             bail!("container {typed} {}; `theca start {typed}` starts it", not_running(&settled.record.phase))
+        }
+    }
+}
+
+/// Waits for the end of a container that SIGKILL was sent to. Where the guest does not bring it about, its VM goes.
+pub async fn death(keeper: &Keeper) -> Result<(), KeeperError> {
+    match tokio::time::timeout(DEATH, keeper.wait("")).await {
+        Ok(Err(error)) if !error.is_not_found() && !error.is_gone() => Err(error),
+        Ok(_) => Ok(()),
+        Err(_) => {
+            output::warn("the guest does not answer, and its VM is ended");
+            keeper.shutdown().await
         }
     }
 }

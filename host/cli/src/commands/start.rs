@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use theca_proto::containerd::v1::types::Status;
 
 use super::many;
 use super::run::conclude;
@@ -71,7 +72,13 @@ async fn hold(shelf: &Shelf, name: &str) -> anyhow::Result<Held> {
     Ok(Held::new(shelf.clone(), record, lock))
 }
 
+/// One that runs already is as wanted.
 async fn detached(shelf: &Shelf, name: &str, signals: &mut Signals) -> anyhow::Result<()> {
+    match look_up(shelf, name).await?.live {
+        Some((_, Status::Running)) => return Ok(()),
+        Some((_, Status::Paused)) => bail!("container {name} is paused; `theca resume {name}` lets it go on"),
+        _ => {}
+    }
     let mut held = hold(shelf, name).await?;
     let stdin = held.record.settings.open_stdin;
     let (keeper, _) = bring_up(&mut held, signals, stdin, false).await?;

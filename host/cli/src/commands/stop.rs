@@ -73,5 +73,5 @@ async fn end(
             Err(_) => ended(keeper.kill("", SIGKILL, true).await)?,
         },
     }
-    ended(exit.await.map(drop))
+    running::death(keeper).await
 }

@@ -192,7 +192,13 @@ pub fn exec_process(init: &Process, wish: &ExecWish) -> Result<Process, SpecErro
 
 fn workdir(folder: Option<String>) -> Result<String, SpecError> {
     let folder = folder.unwrap_or_else(|| "/".to_owned());
-    if folder.starts_with('/') { Ok(folder) } else { Err(SpecError::Workdir(folder)) }
+    check_workdir(&folder)?;
+    Ok(folder)
+}
+
+/// Checks a `--workdir`.
+pub fn check_workdir(folder: &str) -> Result<(), SpecError> {
+    if folder.starts_with('/') { Ok(()) } else { Err(SpecError::Workdir(folder.to_owned())) }
 }
 
 fn console_size((columns, rows): (u16, u16)) -> ConsoleSize {

@@ -104,10 +104,18 @@ fn pause_and_resume_are_seen() {
     let state = || fake.theca(&["inspect", "-f", "{{.State.Status}}", "web"]).out;
     assert_eq!(fake.theca(&["pause", "web"]).code, 0);
     assert_eq!(state(), "paused\n");
-    let refused = fake.theca(&["exec", "web", "true"]);
-    assert!(refused.code == 125 && refused.err.contains("theca resume web"), "{}", refused.err);
+    for (command, says) in [
+        (&["exec", "web", "true"][..], "theca resume web"),
+        (&["start", "web"], "theca resume web"),
+        (&["pause", "web"], "web is paused already"),
+    ] {
+        let refused = fake.theca(command);
+        assert!(refused.code == 125 && refused.err.contains(says), "{}", refused.err);
+    }
     assert_eq!(fake.theca(&["unpause", "web"]).code, 0);
     assert_eq!(state(), "running\n");
+    assert!(fake.theca(&["resume", "web"]).err.contains("web is not paused"));
+    assert_eq!(fake.theca(&["start", "web"]).out, "web\n", "as wanted already");
     assert_eq!(fake.theca(&["rm", "-f", "web"]).code, 0);
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
 
 use super::boot::{BootError, Vm};
@@ -30,6 +30,9 @@ use crate::vmm::{VmEnd, Vmm};
 const UNUSED: Duration = Duration::from_secs(60);
 /// From a task's end to the exit command, if nobody deletes it.
 const UNCOLLECTED: Duration = Duration::from_secs(1);
+
+/// How long a guest may take to speak of itself before that is left out.
+const GUEST: Duration = Duration::from_secs(5);
 
 /// What every task waits for: nothing yet, the VM, or why there is none.
 pub type Booted = Option<std::result::Result<Vm, Arc<BootError>>>;
@@ -192,7 +195,7 @@ impl Actor {
         // The guest takes its time; the actor does not wait for it. Whoever asked may be gone when it answers.
         self.events.spawn(async move {
             if let Some(agent) = agent {
-                info.guest = agent.info().await.ok();
+                info.guest = timeout(GUEST, agent.info()).await.ok().and_then(|answer| answer.ok());
             }
             let _ = reply.send(Ok(info));
             Event::Answered
@@ -203,7 +206,7 @@ impl Actor {
         let (agent, console) = (self.agent(), self.setup.folder.console_log());
         self.events.spawn(async move {
             let from_agent = match agent {
-                Some(agent) => agent.kernel_log().await.ok(),
+                Some(agent) => timeout(GUEST, agent.kernel_log()).await.ok().and_then(|answer| answer.ok()),
                 None => None,
             };
             let log = from_agent.or_else(|| fs::read(console).ok()).unwrap_or_default();
