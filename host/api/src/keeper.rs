@@ -6,10 +6,11 @@ use theca_controller::task::TaskRequest;
 use theca_proto::theca::keeper::v1::keeper_ttrpc::Keeper;
 use theca_proto::theca::keeper::v1::{
     AttachRequest, AttachResponse, InfoRequest, InfoResponse, KernelLogRequest, KernelLogResponse,
+    ProcessesRequest, ProcessesResponse,
 };
 use theca_proto::ttrpc_glue::Answer;
 
-use crate::convert::{self, task};
+use crate::convert::{self, process, task};
 use crate::status;
 
 /// The service in front of one sandbox.
@@ -40,5 +41,11 @@ impl Keeper for KeeperService {
 
     async fn info(&self, _: InfoRequest) -> Answer<InfoResponse> {
         self.sandbox.info().await.map(convert::sandbox_info).map_err(status::of)
+    }
+
+    async fn processes(&self, request: ProcessesRequest) -> Answer<ProcessesResponse> {
+        let (id, _) = task::process(&request.id, "").map_err(status::of)?;
+        let processes = self.sandbox.ask_task(&id, TaskRequest::Processes).await.map_err(status::of)?;
+        Ok(ProcessesResponse { processes: processes.into_iter().map(process::wire).collect() })
     }
 }

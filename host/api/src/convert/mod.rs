@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod metrics;
 pub mod options;
+pub mod process;
 pub mod task;
 pub mod time;
 

@@ -63,17 +63,11 @@ pub fn resources(resources: Option<Any>) -> Result<Vec<u8>, Error> {
 
 /// How a process stands.
 pub fn state(request: v3::StateRequest, report: ProcessReport) -> v3::StateResponse {
-    let status = match report.phase {
-        Phase::Added | Phase::Created => Status::Created,
-        Phase::Running => Status::Running,
-        Phase::Paused => Status::Paused,
-        Phase::Stopped => Status::Stopped,
-    };
     v3::StateResponse {
         id: request.id,
         bundle: report.bundle.display().to_string(),
         pid: report.pid,
-        status: status.into(),
+        status: status(report.phase).into(),
         stdin: target(report.io.stdin.as_ref()),
         stdout: target(report.io.stdout.as_ref()),
         stderr: target(report.io.stderr.as_ref()),
@@ -81,6 +75,16 @@ pub fn state(request: v3::StateRequest, report: ProcessReport) -> v3::StateRespo
         exit_status: report.exit.map_or(0, |exit| exit.status),
         exited_at: report.exit.map(|exit| time::wire(exit.at)),
         exec_id: request.exec_id,
+    }
+}
+
+/// Where a process stands.
+pub fn status(phase: Phase) -> Status {
+    match phase {
+        Phase::Added | Phase::Created => Status::Created,
+        Phase::Running => Status::Running,
+        Phase::Paused => Status::Paused,
+        Phase::Stopped => Status::Stopped,
     }
 }
 
@@ -112,7 +116,8 @@ fn io(terminal: bool, stdin: &str, stdout: &str, stderr: &str) -> Result<IoReque
     })
 }
 
-fn target(target: Option<&Target>) -> String {
+/// Where a stream goes or comes from, as it was asked for.
+pub fn target(target: Option<&Target>) -> String {
     match target {
         None => String::new(),
         Some(Target::Fifo(path)) => path.display().to_string(),

@@ -89,6 +89,11 @@ impl Bundle {
         self.folder.join(named.unwrap_or("rootfs"))
     }
 
+    /// Its init, an OCI `Process` as JSON; empty without one.
+    pub fn into_process(mut self) -> Vec<u8> {
+        self.spec.remove("process").map(|process| process.to_string().into_bytes()).unwrap_or_default()
+    }
+
     /// The specification as the guest gets it.
     pub fn into_guest_spec(
         mut self,

@@ -371,3 +371,7 @@ async fn bad_requests_leave_the_sandbox_as_it_was() {
     scene.create("web").await.unwrap();
     assert!(matches!(scene.create("web").await, Err(Error::ContainerExists(_))));
 }
+
+/// What a task tells of itself.
+#[path = "accounts_test.rs"]
+mod accounts;

@@ -62,6 +62,23 @@ pub struct ProcessReport {
     pub exit: Option<Exit>,
 }
 
+/// A process with what it was made of.
+#[derive(Clone, Debug)]
+pub struct ProcessDetail {
+    /// Its name; none for the init.
+    pub exec: Option<ExecId>,
+    /// Its pid in the guest, 0 before it has started: a name of no meaning on the host.
+    pub guest_pid: u32,
+    /// Where it stands.
+    pub phase: Phase,
+    /// How it ended.
+    pub exit: Option<Exit>,
+    /// Its input and output, as asked.
+    pub io: IoRequest,
+    /// An OCI `Process` as JSON; empty if it cannot be told any more.
+    pub spec: Vec<u8>,
+}
+
 /// FIFOs of someone who joins a running process.
 #[derive(Clone, Debug, Default)]
 pub struct AttachPaths {
@@ -124,6 +141,8 @@ pub enum TaskRequest {
     Attach(Which, AttachPaths, Reply<bool>),
     /// Processes of the container, as pids on the host.
     Pids(Reply<Vec<u32>>),
+    /// Processes that were created or added and not deleted, ended ones too; init first.
+    Processes(Reply<Vec<ProcessDetail>>),
 }
 
 /// A task's handle; clones name the same one.

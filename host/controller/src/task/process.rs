@@ -30,6 +30,8 @@ const DYING: Duration = Duration::from_secs(2);
 pub struct Process {
     /// Its input and output, as asked.
     pub io: IoRequest,
+    /// An OCI `Process` as JSON, for an exec.
+    pub spec: Vec<u8>,
     /// Where it stands.
     pub state: ProcessState,
     /// Seen by whoever waits.
@@ -41,12 +43,12 @@ pub struct Process {
 /// Where a process stands, with what it has there.
 #[derive(Debug)]
 pub enum ProcessState {
-    /// An exec, described by an OCI `Process`.
-    Added(Vec<u8>),
+    /// An exec that was described.
+    Added,
     /// It exists in the guest.
     Live(Stage, Live),
-    /// It has ended.
-    Stopped(Exit),
+    /// It has ended, and had this pid in the guest.
+    Stopped(u32, Exit),
 }
 
 /// Stages of a process that exists.
@@ -72,13 +74,13 @@ pub struct Live {
 impl Process {
     /// An exec that was described.
     pub fn added(io: IoRequest, spec: Vec<u8>) -> Self {
-        Self { io, state: ProcessState::Added(spec), exit: watch::Sender::new(None), drain: None }
+        Self { io, spec, state: ProcessState::Added, exit: watch::Sender::new(None), drain: None }
     }
 
-    /// A process that exists.
+    /// An init that exists.
     pub fn live(io: IoRequest, stage: Stage, live: Live, drain: Drain) -> Self {
         let exit = watch::Sender::new(None);
-        Self { io, state: ProcessState::Live(stage, live), exit, drain: Some(drain) }
+        Self { io, spec: Vec::new(), state: ProcessState::Live(stage, live), exit, drain: Some(drain) }
     }
 
     /// Lets others see its end through `exit`.
@@ -89,11 +91,11 @@ impl Process {
     /// Where it stands.
     pub fn phase(&self) -> Phase {
         match &self.state {
-            ProcessState::Added(_) => Phase::Added,
+            ProcessState::Added => Phase::Added,
             ProcessState::Live(Stage::Created, _) => Phase::Created,
             ProcessState::Live(Stage::Running, _) => Phase::Running,
             ProcessState::Live(Stage::Paused, _) => Phase::Paused,
-            ProcessState::Stopped(_) => Phase::Stopped,
+            ProcessState::Stopped(..) => Phase::Stopped,
         }
     }
 
@@ -113,6 +115,15 @@ impl Process {
         }
     }
 
+    /// Its pid in the guest, also after its end; 0 before it has started.
+    pub fn guest_pid_ever(&self) -> u32 {
+        match &self.state {
+            ProcessState::Added => 0,
+            ProcessState::Live(_, live) => live.guest_pid,
+            ProcessState::Stopped(guest_pid, _) => *guest_pid,
+        }
+    }
+
     /// Moves a process that exists to `stage`.
     pub fn enter(&mut self, next: Stage) {
         if let ProcessState::Live(stage, _) = &mut self.state {
@@ -122,14 +133,14 @@ impl Process {
 
     /// It has ended: its streams close and whoever waits hears of it.
     pub fn stop(&mut self, exit: Exit) {
-        self.state = ProcessState::Stopped(exit);
+        self.state = ProcessState::Stopped(self.guest_pid_ever(), exit);
         self.exit.send_replace(Some(exit));
     }
 
     /// How it ended.
     pub fn exit(&self) -> Option<Exit> {
         match &self.state {
-            ProcessState::Stopped(exit) => Some(*exit),
+            ProcessState::Stopped(_, exit) => Some(*exit),
             _ => None,
         }
     }

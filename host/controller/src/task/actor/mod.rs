@@ -1,6 +1,8 @@
 //! The task that owns a container. Every request is checked against the state, done, and answered, in order; ends of
 //! processes come in between.
 
+mod reports;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::PathBuf;
@@ -15,7 +17,7 @@ use super::create::{Creation, explain};
 use super::process::{self, Live, Process, ProcessState, Stage};
 use super::state::{self, Phase, TaskRefusal, Verb};
 use super::stdio::Opened;
-use super::{AddProcess, AttachPaths, Exit, ProcessReport, TaskRequest, Which};
+use super::{AddProcess, AttachPaths, Exit, TaskRequest, Which};
 use crate::agent::{AgentError, CgroupFiles, Target};
 use crate::bundle;
 use crate::error::{Error, Result};
@@ -127,6 +129,7 @@ impl Task {
             TaskRequest::Delete(None, _) => {}
             TaskRequest::Attach(which, paths, reply) => drop(reply.send(self.attach(&which, &paths))),
             TaskRequest::Pids(reply) => drop(reply.send(Ok(self.pids()))),
+            TaskRequest::Processes(reply) => drop(reply.send(Ok(self.processes()))),
         }
     }
 
@@ -141,9 +144,10 @@ impl Task {
             return Ok(self.vm.vmm.pid());
         };
         let process = self.execs.get_mut(&exec).ok_or_else(|| Error::UnknownExec(exec.clone()))?;
-        let ProcessState::Added(spec) = &process.state else { return Err(Error::UnknownExec(exec)) };
+        let ProcessState::Added = process.state else { return Err(Error::UnknownExec(exec)) };
         let (stdio, drain) = Opened::open(&process.io, None)?.connect(&self.vm.vsock);
-        let started = self.vm.agent.exec(&self.id, stdio.ids(), process.io.terminal, spec.clone()).await;
+        let started =
+            self.vm.agent.exec(&self.id, stdio.ids(), process.io.terminal, process.spec.clone()).await;
         let guest_pid = match started {
             Ok(guest_pid) => guest_pid,
             Err(error) => return Err(explain(&self.vm, error).await),
@@ -164,18 +168,6 @@ impl Task {
                 Ok(())
             }
         }
-    }
-
-    fn report(&self, which: &Which) -> Result<ProcessReport> {
-        let process = self.process(which)?;
-        let phase = process.phase();
-        Ok(ProcessReport {
-            bundle: self.bundle.clone(),
-            pid: if phase == Phase::Added { 0 } else { self.vm.vmm.pid() },
-            phase,
-            io: process.io.clone(),
-            exit: process.exit(),
-        })
     }
 
     async fn kill(&self, which: &Which, signal: u32, all: bool) -> Result<()> {
@@ -245,15 +237,6 @@ impl Task {
             live.stdio.attach(paths)?;
         }
         Ok(process.io.terminal)
-    }
-
-    /// On the host, one process stands for all of the container: the VMM. Pids of the guest would be taken for pids of
-    /// strangers here, and a guest could choose them.
-    fn pids(&self) -> Vec<u32> {
-        match self.init.phase() {
-            Phase::Stopped => Vec::new(),
-            _ => vec![self.vm.vmm.pid()],
-        }
     }
 
     async fn delete_exec(&mut self, exec: ExecId) -> Result<(u32, Exit)> {
