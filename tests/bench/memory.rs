@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
-/// Resident MiB of process `pid`. With `guest_mib`, mappings that make up the guest's RAM are left out: the guest kernel's
-/// segments, which are mapped into it, and anonymous ones so large that nothing else in a VMM could be.
+/// Resident MiB of process `pid`. With `guest_mib`, mappings that make up the guest's RAM are left out: those of kernel
+/// and initrd, which are parts of it, and anonymous ones so large that nothing else in a VMM could be.
 pub fn resident_mib(pid: u64, guest_mib: Option<u64>) -> Result<f64> {
     let path = format!("/proc/{pid}/smaps");
     let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
@@ -19,10 +19,10 @@ struct Mapping {
 }
 
 impl Mapping {
-    /// RAM may be split by the hole below 4 GiB and by the kernel's segments: a quarter is telling.
+    /// RAM may be split by the hole below 4 GiB and by the files laid into it: a quarter is telling.
     fn is_ram(&self, guest_mib: u64) -> bool {
         match &self.file {
-            Some(file) => file.ends_with("/vmlinux"),
+            Some(file) => file.ends_with("/vmlinux") || file.ends_with("/initrd.cpio"),
             None => self.size_kib >= guest_mib * 1024 / 4,
         }
     }
@@ -63,10 +63,12 @@ mod tests {
                      Size: 131072 kB\nRss: 20000 kB\nVmFlags: rd wr\n\
                      7f01-7f02 rw-p 00200000 fe:01 43 /usr/lib/theca/vmlinux\n\
                      Size: 14336 kB\nRss: 14000 kB\n\
+                     7f05-7f06 rw-p 00000000 fe:01 44 /usr/lib/theca/initrd.cpio\n\
+                     Size: 3072 kB\nRss: 3072 kB\n\
                      7f02-7f03 rw-p 00000000 00:00 0 [stack]\n\
                      Size: 132 kB\nRss: 24 kB\n";
         let all: Vec<_> = mappings(smaps).collect();
-        assert_eq!(all.iter().map(|m| m.rss_kib).collect::<Vec<_>>(), [300, 20000, 14000, 24]);
-        assert_eq!(all.iter().map(|m| m.is_ram(128)).collect::<Vec<_>>(), [false, true, true, false]);
+        assert_eq!(all.iter().map(|m| m.rss_kib).collect::<Vec<_>>(), [300, 20000, 14000, 3072, 24]);
+        assert_eq!(all.iter().map(|m| m.is_ram(128)).collect::<Vec<_>>(), [false, true, true, true, false]);
     }
 }

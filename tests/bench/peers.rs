@@ -55,6 +55,9 @@ pub fn qemu_microvm(kernel: &Path, initrd: &Path) -> Result<f64> {
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
         command.args(["-append", "quiet reboot=k panic=-1 console=hvc0"]);
+        // Without a console the agent's first process has no standard streams, and Rust's runtime ends it.
+        command.args(["-chardev", "null,id=console", "-device", "virtio-serial-device"]);
+        command.args(["-device", "virtconsole,chardev=console"]);
         command.args(["-device", "vhost-vsock-device,guest-cid=77"]);
         let _qemu = Guard(command.stdin(Stdio::null()).spawn().context("failed to start QEMU")?);
         wait_for(&listener)?;
