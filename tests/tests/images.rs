@@ -42,6 +42,16 @@ fn layers_are_merged_as_they_should_be() {
 }
 
 #[test]
+fn hard_links_of_an_image_stay_one_file() {
+    let mut layout = Layout::busybox();
+    layout.layer("echo shared > one; ln one two");
+    let theca = Theca::empty();
+    import(&theca, layout.path(), "links");
+    let output = theca.run(&["--rm", "links", "sh", "-c", "echo more >> /one; cat /two; stat -c %h /two"]);
+    assert_eq!(output.success(), "shared\nmore\n2\n");
+}
+
+#[test]
 fn the_configuration_of_an_image_holds_until_flags_say_otherwise() {
     let layout = Layout::busybox();
     layout.configure(&["--config.env", "A=image", "--config.workingdir", "/etc", "--config.user", "alice"]);
@@ -107,8 +117,10 @@ fn a_closed_registry_wants_trust_and_a_password() {
     };
     pull(&[]).exits(125).says("certificate");
     let trusting = ["--ca-file", certificate.as_str()];
-    pull(&trusting).exits(125).says("Not authorized");
-    pull(&[&trusting[..], &["--creds", "theca:wrong"]].concat()).exits(125).says("Not authorized");
+    pull(&trusting).exits(125).says("pull --creds USER:PASSWORD");
+    pull(&[&trusting[..], &["--creds", "theca:wrong"]].concat())
+        .exits(125)
+        .says("to user \"theca\" (as given)");
     let creds = format!("{USER}:{PASSWORD}");
     let id = pull(&[&trusting[..], &["--creds", &creds]].concat()).success().to_owned();
     assert_eq!(theca.cli(&["image", "ls", "-q", "--no-trunc"]).success(), id);

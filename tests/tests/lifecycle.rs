@@ -1,6 +1,7 @@
 //! The verbs on containers that outlive the command that made them.
 
-use theca_tests::{IMAGE, Theca, eventually};
+use nix::sys::signal::{Signal, kill};
+use theca_tests::{IMAGE, Theca, eventually, fixtures};
 
 /// Runs until it is asked to end, which it does with 3.
 const SERVER: &str = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
@@ -102,4 +103,56 @@ fn attach_joins_input_and_output_and_repeats_the_exit_code() {
     let second = theca.command(&["attach", "reader"]).input("bye\n").start();
     assert_eq!(second.wait().exits(6).stdout, "");
     assert_eq!(first.wait().exits(6).stdout, "read hello\n");
+}
+
+#[test]
+fn a_kill_for_memory_is_told() {
+    let theca = Theca::new();
+    theca.run(&["--name", "hog", "--memory", "64m", IMAGE, "tail", "/dev/zero"]).exits(137);
+    assert_eq!(theca.inspect("hog")["State"]["OOMKilled"], true);
+    let script = "tail /dev/zero; echo hog ended with $?; exec sleep 1000";
+    theca.run(&["-d", "--name", "host", "--memory", "64m", IMAGE, "sh", "-c", script]).success();
+    theca.wait_for_log("host", "hog ended with 137");
+    assert_eq!(theca.inspect("host")["State"]["OOMKilled"], true, "it still runs");
+}
+
+#[test]
+fn an_exec_that_dies_with_its_container_is_told_so() {
+    let theca = Theca::new();
+    theca.run(&["-d", "--name", "web", IMAGE, "sh", "-c", SERVER]).success();
+    theca.wait_for_log("web", "ready");
+    let exec = theca.start(&["exec", "web", "sh", "-c", "echo begun > /proc/1/fd/1; exec sleep 1000"]);
+    theca.wait_for_log("web", "begun");
+    theca.cli(&["stop", "web"]).success();
+    exec.wait().exits(137);
+    assert_eq!(theca.inspect("web")["State"]["ExitCode"], 3);
+}
+
+#[test]
+fn a_container_whose_guest_hangs_is_removed_all_the_same() {
+    let theca = Theca::new();
+    theca.run(&["-d", "--name", "stuck", IMAGE, "sleep", "1000"]).success();
+    let vmm = theca.processes("theca-vmm");
+    kill(vmm[0], Signal::SIGSTOP).unwrap();
+    theca.cli(&["rm", "-f", "stuck"]).success();
+    eventually("nothing to be left", || theca.leaks().is_empty());
+}
+
+#[test]
+fn a_folder_that_changed_between_two_starts_is_run_as_it_is() {
+    let theca = Theca::empty();
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let rootfs = folder.path().join("rootfs");
+    let busybox = fixtures::busybox_rootfs();
+    theca_tests::Invocation::new("cp", &["-a".as_ref(), busybox.as_os_str(), rootfs.as_os_str()])
+        .run()
+        .success();
+    let script = "ls /added; echo more >> /kept; cat /kept";
+    let create = ["create", "--name", "web", "--rootfs", &rootfs.to_string_lossy(), "sh", "-c", script];
+    theca.cli(&create).success();
+    theca.cli(&["start", "-a", "web"]).exits(0).says("/added");
+    for number in 0..50 {
+        std::fs::create_dir_all(rootfs.join(format!("added/{number}"))).unwrap();
+    }
+    assert!(theca.cli(&["start", "-a", "web"]).success().ends_with("49\n5\n6\n7\n8\n9\nmore\nmore\n"));
 }

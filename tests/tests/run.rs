@@ -107,3 +107,26 @@ fn signals_to_the_command_reach_the_container() {
     running.signal(Signal::SIGTERM);
     assert_eq!(running.wait().exits(5).stdout, "ready\ncaught\n");
 }
+
+#[test]
+fn a_container_knows_its_own_name_and_loopback() {
+    let theca = Theca::empty();
+    let rootfs = fixtures::busybox_rootfs().to_string_lossy().into_owned();
+    let script = "cat /etc/hostname; cat /etc/hosts; cat /etc/resolv.conf; echo 10.0.0.1 db >> /etc/hosts && echo mine";
+    let run = ["--rm", "--hostname", "box.example.org", "--rootfs", &rootfs, "sh", "-c", script];
+    let output = theca.run(&run);
+    let seen = output.success();
+    assert!(
+        seen.starts_with("box.example.org\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost"),
+        "{seen}"
+    );
+    assert!(seen.contains("\n127.0.0.1\tbox.example.org box\n") && seen.ends_with("mine\n"), "{seen}");
+    let run =
+        ["--rm", "--read-only", "--rootfs", &rootfs, "sh", "-c", "cat /etc/hostname; echo >> /etc/hosts"];
+    let output = theca.run(&run);
+    assert_eq!(output.exits(1).says("ead-only file system").stdout.len(), 13, "the short id: {output}");
+    theca
+        .run(&["--hostname", "no host", "--rootfs", &rootfs, "true"])
+        .exits(125)
+        .says("cannot be a host name");
+}
