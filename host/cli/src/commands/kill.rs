@@ -22,13 +22,13 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let number = signal::parse(&args.signal)?;
     many::each(&args.containers, async |name| {
         let (record, keeper, _) = running::find(&shelf, &name).await?;
-        keeper.kill("", number, false).await?;
         if number == nix::libc::SIGKILL {
             // Nothing survives it, so the container is at rest when this command is done.
-            running::death(&keeper).await?;
+            running::put_to_death(&keeper, false).await?;
             settle_after_end(&shelf, &record.id).await?;
+            return Ok(());
         }
-        Ok(())
+        Ok(keeper.kill("", number, false).await?)
     })
     .await
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nix::libc::SIGKILL;
 
 use super::{many, running};
 use crate::container::settle::{self, Settled};
@@ -62,9 +61,7 @@ async fn remove(shelf: &Shelf, id: &ContainerId, name: &str, force: bool) -> any
         if !force {
             bail!("container {name} is running; stop it first, or use `theca rm -f {name}`");
         }
-        // Refused if it has just ended.
-        let _ = keeper.kill("", SIGKILL, true).await;
-        running::death(keeper).await?;
+        running::put_to_death(keeper, true).await?;
         if settle::settle_after_end(shelf, id).await?.is_none() {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
+use nix::libc::SIGKILL;
 use theca_proto::containerd::v1::types::Status;
 
 use crate::container::settle::{Settled, settle};
@@ -11,7 +12,7 @@ use crate::keeper::{Keeper, KeeperError};
 use crate::output;
 
 /// How long a container may take to die.
-const DEATH: Duration = Duration::from_secs(20);
+const DEATH: Duration = Duration::from_secs(15);
 
 /// How a container stands, after bringing its record up to date.
 pub async fn look_up(shelf: &Shelf, typed: &str) -> anyhow::Result<Settled> {
@@ -32,9 +33,14 @@ pub async fn find(shelf: &Shelf, typed: &str) -> anyhow::Result<(Record, Keeper,
     }
 }
 
-/// Waits for the end of a container that SIGKILL was sent to. Where the guest does not bring it about, its VM goes.
-pub async fn death(keeper: &Keeper) -> Result<(), KeeperError> {
-    match tokio::time::timeout(DEATH, keeper.wait("")).await {
+/// Sends SIGKILL to a container's init, or to all of it, and waits for the end. Where the guest does not bring it about,
+/// its VM goes.
+pub async fn put_to_death(keeper: &Keeper, all: bool) -> Result<(), KeeperError> {
+    let killed = async {
+        keeper.kill("", SIGKILL, all).await?;
+        keeper.wait("").await
+    };
+    match tokio::time::timeout(DEATH, killed).await {
         Ok(Err(error)) if !error.is_not_found() && !error.is_gone() => Err(error),
         Ok(_) => Ok(()),
         Err(_) => {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use nix::libc::SIGKILL;
-
 use super::{many, running};
 use crate::container::settle::settle_after_end;
 use crate::container::{Phase, Record, Roots, Shelf};
@@ -67,11 +65,10 @@ async fn end(
     // Refused if it is not paused.
     let _ = keeper.resume().await;
     match patience {
-        None => return ended(exit.await.map(drop)),
+        None => ended(exit.await.map(drop)),
         Some(patience) => match tokio::time::timeout(patience, &mut exit).await {
-            Ok(outcome) => return ended(outcome.map(drop)),
-            Err(_) => ended(keeper.kill("", SIGKILL, true).await)?,
+            Ok(outcome) => ended(outcome.map(drop)),
+            Err(_) => running::put_to_death(keeper, true).await,
         },
     }
-    running::death(keeper).await
 }

@@ -203,4 +203,8 @@ impl keeper::keeper_ttrpc::Keeper for Service {
         let phases = vec![keeper::Phase { name: "agent_ready".into(), at_us: 7 }];
         Ok(keeper::InfoResponse { keeper_pid: 11, vmm_pid: 12, vcpus: 1, phases, ..Default::default() })
     }
+
+    async fn processes(&self, _: keeper::ProcessesRequest) -> Answer<keeper::ProcessesResponse> {
+        Err(status(Code::UNIMPLEMENTED, "processes"))
+    }
 }
