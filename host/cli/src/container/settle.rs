@@ -11,6 +11,7 @@
 //! ```
 
 use std::fs;
+use std::io;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -44,11 +45,12 @@ pub async fn settle(shelf: &Shelf, id: &ContainerId) -> anyhow::Result<Option<Se
     if !folder.path().exists() {
         return Ok(None);
     }
-    match Lock::try_take(&folder.lock())
-        .with_context(|| format!("failed to lock container {}", id.short()))?
-    {
-        Some(lock) => settle_locked(shelf, id, lock).await,
-        None => observe(shelf, id).await,
+    match Lock::try_take(&folder.lock()) {
+        Ok(Some(lock)) => settle_locked(shelf, id, lock).await,
+        Ok(None) => observe(shelf, id).await,
+        // The driver has just removed the folder.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("failed to lock container {}", id.short())),
     }
 }
 
@@ -178,11 +180,8 @@ async fn keep_kernel_log(held: &Held, keeper: Option<&Keeper>) {
 
 /// Deletes an ended task and ends its sandbox. A sandbox that has already gone is fine.
 async fn end_sandbox(keeper: &Keeper) -> Result<(), KeeperError> {
-    match keeper.delete("").await {
-        Err(error) if error.is_gone() => return Ok(()),
-        // Shutdown ends it all the same.
-        Ok(()) | Err(_) => {}
-    }
+    // Whatever it answers, Shutdown ends it all the same.
+    let _ = keeper.delete("").await;
     keeper.shutdown().await
 }
 

@@ -53,9 +53,9 @@ impl KeeperError {
         matches!(self, Self::Refused { code: Code::NOT_FOUND, .. })
     }
 
-    /// Whether the sandbox has ended.
+    /// Whether the sandbox has ended, or ends: a keeper on its way out may still answer.
     pub fn is_gone(&self) -> bool {
-        matches!(self, Self::Gone { .. })
+        matches!(self, Self::Gone { .. } | Self::Refused { code: Code::UNAVAILABLE, .. })
     }
 }
 
