@@ -1,10 +1,14 @@
-//! Names that become folder names: checked once, here, and carried as types from then on.
+//! Names that become folder names: checked once, here, and carried as types from then on. Clones share one text.
 //!
 //! The alphabet is containerd's: a letter or digit, then letters, digits, `_`, `.` and `-`, at most 76 in all. `..` is
 //! refused, so an id can never leave the folder it names.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Longest identifier in bytes.
 pub const MAX_LENGTH: usize = 76;
@@ -33,7 +37,7 @@ macro_rules! identifier {
     ($(#[$docs:meta])* $name:ident, $what:literal) => {
         $(#[$docs])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name itself.
@@ -47,7 +51,19 @@ macro_rules! identifier {
 
             fn from_str(name: &str) -> Result<Self, InvalidId> {
                 check($what, name)?;
-                Ok(Self(name.to_owned()))
+                Ok(Self(name.into()))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
             }
         }
 

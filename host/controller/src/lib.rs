@@ -15,6 +15,7 @@ pub mod bundle;
 pub mod error;
 pub mod id;
 pub mod install;
+pub mod node;
 pub mod run_dir;
 pub mod sandbox;
 pub mod sys;

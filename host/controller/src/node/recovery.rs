@@ -1,0 +1,1 @@
+//! What a node that begins makes of what it finds.
