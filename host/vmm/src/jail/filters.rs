@@ -61,6 +61,7 @@ mod kvm_ioctl {
     pub const GET_IRQCHIP: u64 = 0xc208_ae62;
     pub const GET_CLOCK: u64 = 0x8030_ae7c;
     pub const GET_PIT2: u64 = 0x8070_ae9f;
+    pub const KVMCLOCK_CTRL: u64 = 0xaead;
 }
 
 /// New memory is anonymous and not executable.
@@ -117,6 +118,7 @@ const CONTROL: &[Rule] = &[
 
 const VCPU: &[Rule] = &[
     with(SYS_ioctl, &[(1, kvm_ioctl::RUN)], "the guest"),
+    with(SYS_ioctl, &[(1, kvm_ioctl::KVMCLOCK_CTRL)], "resume"),
     with(SYS_ioctl, &[(1, kvm_ioctl::GET_REGS)], "SaveState, and where KVM gave up"),
     with(SYS_ioctl, &[(1, kvm_ioctl::GET_SREGS)], "SaveState"),
     with(SYS_ioctl, &[(1, kvm_ioctl::GET_MSRS)], "SaveState"),

@@ -99,7 +99,14 @@ impl Vcpu {
     /// Blocks for the next order while out of the guest.
     fn wait(&mut self, here: State) -> State {
         match self.orders.recv() {
-            Ok(Order::Run) => State::Running,
+            Ok(Order::Run) => {
+                if matches!(here, State::Paused) {
+                    // The guest's watchdogs then know that it was the host who stood still (KVM_KVMCLOCK_CTRL). A guest
+                    // without kvm-clock cannot be told.
+                    let _ = self.fd.kvmclock_ctrl();
+                }
+                State::Running
+            }
             Ok(Order::Pause(done)) => {
                 let _ = done.send(());
                 here

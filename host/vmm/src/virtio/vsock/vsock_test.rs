@@ -211,7 +211,7 @@ fn a_lot_of_data_arrives_complete_when_the_program_reads_late() {
             while let Ok(count) = keeper.read(&mut bytes) {
                 received.extend(&bytes[..count]);
             }
-            guest.offer(8);
+            guest.offer(1);
             let (update, _) = guest.receives(Op::CreditUpdate);
             window = update.buf_alloc - (sent.len() as u32 - update.fwd_cnt);
             continue;
