@@ -122,7 +122,8 @@ impl Tree {
         Ok(Cgroup { path })
     }
 
-    fn containers(&self) -> PathBuf {
+    /// The cgroup of all containers together.
+    pub fn containers(&self) -> PathBuf {
         self.root.join("containers")
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 
 use super::{Error, Result, Sandbox};
 
@@ -13,15 +14,22 @@ const LARGEST: usize = 64 << 10;
 
 impl Sandbox {
     /// File names to contents. The cgroup, and so the counters, stays until Delete.
+    /// Without an id, those of all containers together.
     pub async fn stats(&self, id: &str) -> Result<HashMap<String, String>> {
+        if id.is_empty() {
+            return counters(&self.tree.containers());
+        }
         let container = self.find(id)?;
         let task = container.task().await?;
-        let folder = task.cgroup.path();
-        let entries = fs::read_dir(folder).map_err(Error::io(format!("list {}", folder.display())))?;
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let counters = names.filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
-        // Some files can only be written, some depend on the hardware: what cannot be read is left out.
-        let read = counters.filter_map(|name| Some((fs::read_to_string(folder.join(&name)).ok()?, name)));
-        Ok(read.filter(|(text, _)| text.len() <= LARGEST).map(|(text, name)| (name, text)).collect())
+        counters(task.cgroup.path())
     }
+}
+
+fn counters(folder: &Path) -> Result<HashMap<String, String>> {
+    let entries = fs::read_dir(folder).map_err(Error::io(format!("list {}", folder.display())))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let counters = names.filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
+    // Some files can only be written, some depend on the hardware: what cannot be read is left out.
+    let read = counters.filter_map(|name| Some((fs::read_to_string(folder.join(&name)).ok()?, name)));
+    Ok(read.filter(|(text, _)| text.len() <= LARGEST).map(|(text, name)| (name, text)).collect())
 }

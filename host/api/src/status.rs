@@ -1,10 +1,9 @@
 //! Errors of the domain as status codes of ttrpc, which are gRPC's. The text is the whole story, cause after cause.
 
-use std::error::Error as _;
-
 use theca_controller::Error;
 use theca_controller::agent::{AgentError, Code as AgentCode};
 use theca_controller::bundle::BundleError;
+use theca_controller::error::story;
 use theca_controller::task::rootfs::RootfsError;
 use theca_controller::task::state::TaskRefusal;
 use theca_controller::vmm::disk::DiskError;
@@ -52,18 +51,6 @@ fn agent_code(error: &AgentError) -> Code {
         AgentError::TimedOut { .. } => Code::DEADLINE_EXCEEDED,
         AgentError::Malformed(_) => Code::INTERNAL,
     }
-}
-
-/// `error` and what caused it, in one line.
-fn story(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

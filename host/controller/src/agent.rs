@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 
 use crate::id::ContainerId;
 use crate::vsock::Vsock;
@@ -135,6 +136,8 @@ pub struct GuestInfo {
     pub agent_version: String,
     /// `uname -r`.
     pub kernel_release: String,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
     /// Memory in use, in bytes.
     pub used_bytes: u64,
     /// Resident memory of the agent, in bytes.
@@ -198,12 +201,16 @@ pub trait Agent: Send + Sync + fmt::Debug {
     async fn update(&self, container: &ContainerId, resources: Vec<u8>) -> Result<(), AgentError>;
     /// Reads the cgroup's counters.
     async fn stats(&self, container: &ContainerId) -> Result<CgroupFiles, AgentError>;
+    /// Reads the counters of all containers together.
+    async fn stats_of_all(&self) -> Result<CgroupFiles, AgentError>;
     /// Forgets an ended process; `None` is init, and with it the task.
     async fn delete(&self, container: &ContainerId, pid: Option<u32>) -> Result<(), AgentError>;
     /// Unmounts the root and forgets the container.
     async fn release(&self, container: &ContainerId) -> Result<(), AgentError>;
     /// What the guest is.
     async fn info(&self) -> Result<GuestInfo, AgentError>;
+    /// Tells of containers that the guest's kernel has killed something in for memory, as long as the connection lasts.
+    async fn watch_memory(&self, told: mpsc::Sender<ContainerId>) -> Result<(), AgentError>;
     /// The kernel's log, at most about a MiB of it.
     async fn kernel_log(&self) -> Result<Vec<u8>, AgentError>;
     /// Ends what runs, after `grace`, syncs the disks and powers off.

@@ -17,6 +17,18 @@ use crate::vmm::{VmEnd, VmmError};
 /// What a request to a sandbox answers.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// `error` and what caused it, in one line.
+pub fn story(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

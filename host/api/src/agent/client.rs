@@ -13,7 +13,8 @@ use theca_controller::id::ContainerId;
 use theca_proto::containerd::services::tasks::v1 as tasks;
 use theca_proto::theca::agent::v1 as agent;
 use theca_proto::type_url;
-use tokio::time::timeout;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 use tonic::{Response, Status};
 
 use super::channel::Channel;
@@ -25,6 +26,8 @@ type TasksClient = tasks::tasks_client::TasksClient<Channel>;
 /// Bound of one call. Generous, for a guest may be emulated on a machine with much else to do; a guest that hangs is
 /// noticed all the same.
 const CALL: Duration = Duration::from_secs(60);
+/// Pause before events are asked for again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Largest answer.
 const MAX_ANSWER: usize = 1024 * 1024;
 /// Most of a kernel log that is kept: its end.
@@ -55,6 +58,20 @@ impl GrpcAgent {
 
     fn tasks(&self) -> TasksClient {
         self.tasks.clone()
+    }
+
+    /// Until the stream ends or nobody listens.
+    async fn follow_memory(&self, told: &mpsc::Sender<ContainerId>) -> Result<(), Status> {
+        let mut events = self.agent().events(agent::EventsRequest {}).await?.into_inner();
+        while let Some(event) = events.message().await? {
+            let killed = matches!(event.event, Some(agent::event::Event::Oom(_)));
+            // A name that is none is a guest's word too.
+            let Ok(container) = event.container_id.parse() else { continue };
+            if killed && told.send(container).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -181,6 +198,25 @@ impl Agent for GrpcAgent {
     async fn stats(&self, container: &ContainerId) -> Result<CgroupFiles, AgentError> {
         let request = agent::StatsRequest { container_id: container.to_string() };
         answer("Stats", self.agent().stats(request)).await.map(convert::agent::stats)
+    }
+
+    async fn stats_of_all(&self) -> Result<CgroupFiles, AgentError> {
+        let request = agent::StatsRequest { container_id: String::new() };
+        answer("Stats", self.agent().stats(request)).await.map(convert::agent::stats)
+    }
+
+    async fn watch_memory(&self, told: mpsc::Sender<ContainerId>) -> Result<(), AgentError> {
+        loop {
+            let failed = match self.follow_memory(&told).await {
+                Ok(()) => return Ok(()),
+                Err(status) => convert::agent::error(&status),
+            };
+            // Cut off because it came faster than it was read: what was missed is in the counters too.
+            if !matches!(failed, AgentError::Refused { .. }) {
+                return Err(failed);
+            }
+            sleep(AGAIN).await;
+        }
     }
 
     async fn delete(&self, container: &ContainerId, pid: Option<u32>) -> Result<(), AgentError> {

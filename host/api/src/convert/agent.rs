@@ -66,6 +66,7 @@ pub fn info(info: v1::InfoResponse) -> GuestInfo {
     GuestInfo {
         agent_version: bounded(&info.agent_version, MAX_NAME),
         kernel_release: bounded(&info.kernel_release, MAX_NAME),
+        memory_bytes: info.memory_bytes,
         used_bytes: info.memory_bytes.saturating_sub(info.memory_available_bytes),
         agent_resident_bytes: info.agent_resident_bytes,
     }

@@ -1,6 +1,7 @@
 //! Wire types to the domain's and back. Ids, paths and sizes become checked types here.
 
 pub mod agent;
+pub mod history;
 pub mod metrics;
 pub mod options;
 pub mod process;
@@ -10,8 +11,9 @@ pub mod time;
 use prost::Message;
 use prost_types::Any;
 use theca_controller::Error;
-use theca_controller::sandbox::SandboxInfo;
-use theca_proto::theca::keeper::v1::{InfoResponse, Phase};
+use theca_controller::sandbox::{SandboxInfo, SandboxMetrics};
+use theca_controller::sys::usage::Usage;
+use theca_proto::theca::keeper::v1::{InfoResponse, MetricsResponse, Phase, VmCounters};
 
 /// The message of type `url` in `any`; the default when there is none. Type URLs are compared by what follows the last
 /// slash, as protobuf does.
@@ -31,6 +33,27 @@ pub fn unpack<T: Message + Default>(any: Option<&Any>, url: &str) -> Result<T, E
         .map_err(|error| Error::Invalid(format!("the options are malformed: {error}")))
 }
 
+/// What a sandbox uses, with what the host's kernel counts of its processes.
+pub fn sandbox_metrics(metrics: SandboxMetrics, keeper: Usage, vmm: Usage) -> MetricsResponse {
+    let guest = metrics.guest.unwrap_or_default();
+    MetricsResponse {
+        files: metrics.files.into_iter().collect(),
+        guest_memory_bytes: guest.memory_bytes,
+        guest_used_bytes: guest.used_bytes,
+        agent_resident_bytes: guest.agent_resident_bytes,
+        keeper_resident_bytes: keeper.resident_bytes,
+        vmm_resident_bytes: vmm.resident_bytes,
+        vmm_cpu_us: vmm.cpu.as_micros() as u64,
+        vm: Some(VmCounters {
+            exits: metrics.vm.exits,
+            disk_read_bytes: metrics.vm.disk_read_bytes,
+            disk_written_bytes: metrics.vm.disk_written_bytes,
+            vsock_from_guest_bytes: metrics.vm.vsock_from_guest_bytes,
+            vsock_to_guest_bytes: metrics.vm.vsock_to_guest_bytes,
+        }),
+    }
+}
+
 /// The keeper's account of itself.
 pub fn sandbox_info(info: SandboxInfo) -> InfoResponse {
     let guest = info.guest.unwrap_or_default();
@@ -45,6 +68,8 @@ pub fn sandbox_info(info: SandboxInfo) -> InfoResponse {
         phases: info.timeline.into_iter().map(phase).collect(),
         guest_used_bytes: guest.used_bytes,
         agent_resident_bytes: guest.agent_resident_bytes,
+        paused: info.paused,
+        guest_memory_bytes: guest.memory_bytes,
         vm_failure: info.vm_failure.map(|end| end.to_string()).unwrap_or_default(),
     }
 }

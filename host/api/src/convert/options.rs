@@ -26,6 +26,7 @@ pub fn sandbox(input: &[u8]) -> Result<SandboxOptions, Error> {
         exit_command: options.exit_command,
         ephemeral: options.ephemeral,
         one_task: options.one_task,
+        hold: options.hold,
         boot_timeout: match options.boot_timeout_s {
             0 => DEFAULT_BOOT_TIMEOUT,
             seconds => Duration::from_secs(seconds.into()),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::sandbox::history::{Event, Happening, Subject};
 
 #[tokio::test]
 async fn processes_are_listed_from_exec_to_delete_with_their_pids_in_the_guest() {
@@ -26,4 +27,108 @@ async fn processes_are_listed_from_exec_to_delete_with_their_pids_in_the_guest()
     assert!(told(1).contains("sleep"));
     task.ask(|reply| TaskRequest::Delete(which(), reply)).await.unwrap();
     assert_eq!(list().await, [(FIRST_PID, Phase::Running)]);
+}
+
+/// What has happened so far, each with whom and its pid in the guest.
+async fn story(scene: &Scene) -> Vec<String> {
+    let page = scene.sandbox.history().page(0, 100, Duration::ZERO).await.unwrap();
+    let tell = |event: Event| {
+        let what = match event.happening {
+            Happening::Created(_) => "created".to_owned(),
+            Happening::Exited(exit) => format!("exited {}", exit.status),
+            Happening::Deleted(exit) => format!("deleted {}", exit.status),
+            Happening::VmEnded { orderly, .. } => format!("vm ended orderly={orderly}"),
+            other => format!("{other:?}").to_lowercase(),
+        };
+        let Subject { container, exec, guest_pid, .. } = event.subject;
+        let container = container.map(|id| id.to_string()).unwrap_or_default();
+        let exec = exec.map(|exec| exec.to_string()).unwrap_or_default();
+        format!("{container}/{exec} {guest_pid} {what}")
+    };
+    page.events.into_iter().map(tell).collect()
+}
+
+#[tokio::test]
+async fn what_happens_to_a_container_is_told_in_order() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    scene.start("web").await.unwrap();
+    let task = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
+    task.ask(TaskRequest::Pause).await.unwrap();
+    task.ask(TaskRequest::Resume).await.unwrap();
+    let add = AddProcess { exec: "sh".parse().unwrap(), io: IoRequest::default(), spec: "{}".into() };
+    task.ask(|reply| TaskRequest::Exec(Box::new(add), reply)).await.unwrap();
+    task.ask(|reply| TaskRequest::Start(Some("sh".parse().unwrap()), reply)).await.unwrap();
+    scene.agent.run_out_of_memory("web");
+    scene.agent.end(FIRST_PID + 1, 137);
+    task.wait(Some("sh".parse().unwrap())).await.unwrap();
+    scene.agent.end(FIRST_PID, 0);
+    scene.wait("web").await.unwrap();
+    scene.delete("web").await.unwrap();
+    let expected = [
+        "/ 0 vmready",
+        "web/ 100 created",
+        "web/ 100 started",
+        "web/ 100 paused",
+        "web/ 100 resumed",
+        "web/sh 0 execadded",
+        "web/sh 101 execstarted",
+        "web/ 100 outofmemory",
+        "web/sh 101 exited 137",
+        "web/ 100 exited 0",
+        "web/ 100 deleted 0",
+    ];
+    assert_eq!(story(&scene).await, expected);
+}
+
+#[tokio::test]
+async fn a_kill_for_memory_that_ends_no_process_of_ours_is_told_too() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    let told = async || story(&scene).await.iter().filter(|line| line.ends_with("outofmemory")).count();
+    for number in 1..=2 {
+        scene.agent.run_out_of_memory("web");
+        while told().await < number {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    assert_eq!(told().await, 2, "each once");
+}
+
+#[tokio::test]
+async fn a_sandbox_that_is_held_boots_at_once_and_lasts_without_tasks() {
+    let scene = Scene::begin("boots", SandboxOptions { hold: true, ..SandboxOptions::default() });
+    let info = scene.sandbox.ready().await.unwrap();
+    assert!(info.vmm_pid != 0 && info.guest.is_some());
+    scene.create("web").await.unwrap();
+    scene.delete("web").await.unwrap();
+    scene.sandbox.shutdown(false).await.unwrap();
+    scene.sandbox.ping().await.unwrap();
+    scene.sandbox.stop(Duration::ZERO).await.unwrap();
+    let last = scene.sandbox.history().page(100, 1, Duration::from_secs(5)).await;
+    assert!(matches!(last, Err(Error::Gone)), "{last:?}");
+    scene.ends_without_trace().await;
+}
+
+#[tokio::test]
+async fn a_paused_sandbox_is_asked_for_nothing_until_it_goes_on() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    assert!(matches!(scene.sandbox.pause().await, Err(Error::Sandbox(_))), "there is no VM yet");
+    scene.create("web").await.unwrap();
+    scene.sandbox.pause().await.unwrap();
+    scene.sandbox.pause().await.unwrap();
+    assert!(scene.sandbox.info().await.unwrap().paused);
+    let refused = [
+        scene.start("web").await.unwrap_err(),
+        scene.create("other").await.unwrap_err(),
+        scene.sandbox.ping().await.unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.to_string(), "the sandbox is paused: resume it first");
+    }
+    assert_eq!(scene.phase("web").await.unwrap(), Phase::Created, "what the keeper knows is told");
+    assert!(scene.sandbox.metrics().await.unwrap().files.is_empty());
+    scene.sandbox.resume().await.unwrap();
+    scene.start("web").await.unwrap();
+    assert!(!scene.sandbox.metrics().await.unwrap().files.is_empty());
 }

@@ -5,6 +5,7 @@
 
 mod actor;
 pub mod boot;
+pub mod history;
 pub mod options;
 pub mod record;
 pub mod residue;
@@ -16,10 +17,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use theca_vmm_protocol::Stats;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::agent::{Connector, GuestInfo};
+use crate::agent::{CgroupFiles, Connector, GuestInfo};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::install::Installation;
@@ -30,6 +32,7 @@ use crate::task::stdio::log::LogOptions;
 use crate::task::{TaskHandle, TaskRequest};
 use crate::vmm::VmEnd;
 
+pub use history::History;
 pub use options::SandboxOptions;
 pub use timeline::Timeline;
 
@@ -77,6 +80,8 @@ pub struct CreateTask {
 pub struct SandboxInfo {
     /// The VMM's process; 0 while there is none.
     pub vmm_pid: u32,
+    /// Whether the whole VM stands still.
+    pub paused: bool,
     /// Processors.
     pub vcpus: u32,
     /// RAM.
@@ -94,22 +99,54 @@ enum Request {
     Find(ContainerId, Reply<TaskHandle>),
     Info(Reply<SandboxInfo>),
     KernelLog(Reply<Vec<u8>>),
-    Shutdown { now: bool, reply: Reply<()> },
+    Ready(Reply<SandboxInfo>),
+    Metrics(Reply<SandboxMetrics>),
+    Ping(Reply<()>),
+    Pause(Reply<()>),
+    Resume(Reply<()>),
+    Shutdown { how: Shutdown, reply: Reply<()> },
     Terminate,
+}
+
+/// What a sandbox uses.
+#[derive(Clone, Debug, Default)]
+pub struct SandboxMetrics {
+    /// What the guest is, if it answers.
+    pub guest: Option<GuestInfo>,
+    /// Counters of all its containers together.
+    pub files: CgroupFiles,
+    /// Counters of its VM.
+    pub vm: Stats,
+    /// The VMM's process; 0 while there is none.
+    pub vmm_pid: u32,
+}
+
+/// How much of a sandbox is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// It, if it has no task and is not held.
+    IfUnused,
+    /// It, with all tasks: they have this long between SIGTERM and SIGKILL.
+    Whole {
+        /// None is the default: short.
+        grace: Option<Duration>,
+    },
 }
 
 /// A sandbox's handle; clones name the same one.
 #[derive(Clone)]
 pub struct Sandbox {
     requests: mpsc::Sender<Request>,
+    history: History,
 }
 
 impl Sandbox {
     /// Begins a sandbox. The join handle ends when the sandbox and its folder are gone; the keeper ends then.
     pub fn begin(setup: Setup) -> (Self, JoinHandle<()>) {
         let (requests, inbox) = mpsc::channel(QUEUE);
-        let actor = actor::Actor::new(setup, inbox);
-        (Self { requests }, tokio::spawn(actor.run()))
+        let history = History::default();
+        let actor = actor::Actor::new(setup, inbox, history.clone());
+        (Self { requests, history }, tokio::spawn(actor.run()))
     }
 
     /// Creates a task, booting the VM if it does not run yet, and answers the pid that stands for it on the host.
@@ -144,7 +181,44 @@ impl Sandbox {
     /// Ends the sandbox: without tasks, or with them too if `now`. Answers when VM and folder are gone. With tasks and not
     /// `now`, nothing happens.
     pub async fn shutdown(&self, now: bool) -> Result<()> {
-        self.ask(|reply| Request::Shutdown { now, reply }).await
+        let how = if now { Shutdown::Whole { grace: None } } else { Shutdown::IfUnused };
+        self.ask(|reply| Request::Shutdown { how, reply }).await
+    }
+
+    /// Ends the sandbox; its tasks have `grace` between SIGTERM and SIGKILL. Answers when VM and folder are gone.
+    pub async fn stop(&self, grace: Duration) -> Result<()> {
+        let how = Shutdown::Whole { grace: Some(grace) };
+        self.ask(|reply| Request::Shutdown { how, reply }).await
+    }
+
+    /// Waits until the agent answers, or says why it will not.
+    pub async fn ready(&self) -> Result<SandboxInfo> {
+        self.ask(Request::Ready).await
+    }
+
+    /// What the sandbox uses.
+    pub async fn metrics(&self) -> Result<SandboxMetrics> {
+        self.ask(Request::Metrics).await
+    }
+
+    /// Whether the agent answers, within a few seconds.
+    pub async fn ping(&self) -> Result<()> {
+        self.ask(Request::Ping).await
+    }
+
+    /// Stops the whole VM where it is. Idempotent. What needs the guest is refused then.
+    pub async fn pause(&self) -> Result<()> {
+        self.ask(Request::Pause).await
+    }
+
+    /// Lets it go on. Idempotent.
+    pub async fn resume(&self) -> Result<()> {
+        self.ask(Request::Resume).await
+    }
+
+    /// What has happened in it.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// Ends the sandbox whatever runs in it, without waiting for it: the keeper was told to by a signal.

@@ -31,6 +31,8 @@ pub struct SandboxOptions {
     pub ephemeral: bool,
     /// For one task: there are no disks of other containers to come.
     pub one_task: bool,
+    /// It boots at once and lasts until it is told to end, with tasks or without.
+    pub hold: bool,
     /// From the VM's start to the agent's ready message.
     pub boot_timeout: Duration,
 }
@@ -56,6 +58,7 @@ impl Default for SandboxOptions {
             exit_command: Vec::new(),
             ephemeral: false,
             one_task: false,
+            hold: false,
             boot_timeout: DEFAULT_BOOT_TIMEOUT,
         }
     }

@@ -66,6 +66,10 @@ pub enum Wish {
         /// Whatever still runs in it.
         now: bool,
     },
+    /// Something of the guest.
+    AskGuest,
+    /// The VM as a whole: to stand still, or to go on.
+    HoldStill,
 }
 
 /// What to do about it.
@@ -87,6 +91,12 @@ pub enum SandboxRefusal {
     /// Its VM is ending or has ended.
     #[error("the sandbox has ended: delete it and start another")]
     Over,
+    /// Its VM stands still.
+    #[error("the sandbox is paused: resume it first")]
+    Paused,
+    /// Its VM is not up, or not any more.
+    #[error("the sandbox's VM does not run")]
+    NotRunning,
     /// It is for one task and has had it.
     #[error("the sandbox was started for one task and has it already")]
     OneTaskOnly,
@@ -123,18 +133,28 @@ pub struct Circumstances {
     pub had_task: bool,
     /// Whether the sandbox is for one task.
     pub ephemeral: bool,
+    /// Whether it lasts until it is told to end.
+    pub hold: bool,
+    /// Whether its VM stands still.
+    pub paused: bool,
 }
 
 impl Phase {
     /// Decides about `wish`.
     pub fn accept(self, wish: Wish, circumstances: Circumstances) -> Result<Decision, SandboxRefusal> {
         match wish {
-            Wish::Shutdown { now: false } if circumstances.tasks > 0 => Ok(Decision::Ignore),
+            Wish::Shutdown { now: false } if circumstances.tasks > 0 || circumstances.hold => {
+                Ok(Decision::Ignore)
+            }
             Wish::Shutdown { .. } => Ok(Decision::End),
             Wish::Create if matches!(self, Self::Stopping | Self::Ended) => Err(SandboxRefusal::Over),
             Wish::Create if circumstances.ephemeral && circumstances.had_task => {
                 Err(SandboxRefusal::OneTaskOnly)
             }
+            Wish::AskGuest | Wish::HoldStill if self != Self::Running => Err(SandboxRefusal::NotRunning),
+            Wish::HoldStill => Ok(Decision::Proceed),
+            Wish::AskGuest | Wish::Create if circumstances.paused => Err(SandboxRefusal::Paused),
+            Wish::AskGuest => Ok(Decision::Proceed),
             Wish::Create if self == Self::Idle => Ok(Decision::BootFirst),
             Wish::Create => Ok(Decision::Proceed),
         }
@@ -155,6 +175,8 @@ mod tests {
                     tasks,
                     had_task: had_task || tasks > 0,
                     ephemeral,
+                    hold: false,
+                    paused: false,
                 })
             })
         })
@@ -188,6 +210,30 @@ mod tests {
                 let asked = phase.accept(Wish::Shutdown { now: false }, circumstances).unwrap();
                 assert_eq!(asked == Decision::End, circumstances.tasks == 0, "{phase:?} {circumstances:?}");
                 assert_eq!(phase.accept(Wish::Shutdown { now: true }, circumstances), Ok(Decision::End));
+                let held = Circumstances { hold: true, ..circumstances };
+                assert_eq!(phase.accept(Wish::Shutdown { now: false }, held), Ok(Decision::Ignore));
+                assert_eq!(phase.accept(Wish::Shutdown { now: true }, held), Ok(Decision::End));
+            }
+        }
+    }
+
+    #[test]
+    fn a_vm_that_stands_still_is_asked_for_nothing_but_to_go_on() {
+        for circumstances in all_circumstances().map(|others| Circumstances { paused: true, ..others }) {
+            let accept = |wish| Phase::Running.accept(wish, circumstances);
+            assert_eq!(accept(Wish::HoldStill), Ok(Decision::Proceed));
+            assert_eq!(accept(Wish::AskGuest), Err(SandboxRefusal::Paused));
+            assert!(accept(Wish::Create).is_err());
+        }
+    }
+
+    #[test]
+    fn only_a_vm_that_runs_is_asked() {
+        for circumstances in all_circumstances() {
+            for phase in PHASES {
+                let runs = phase == Phase::Running;
+                assert_eq!(phase.accept(Wish::AskGuest, circumstances).is_ok(), runs, "{phase:?}");
+                assert_eq!(phase.accept(Wish::HoldStill, circumstances).is_ok(), runs, "{phase:?}");
             }
         }
     }

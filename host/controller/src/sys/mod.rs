@@ -5,3 +5,4 @@ pub mod inherit;
 pub mod pidfd;
 pub mod readiness;
 pub mod session;
+pub mod usage;

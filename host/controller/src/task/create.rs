@@ -8,13 +8,14 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::process::{Live, Process, Stage};
-use super::rootfs::{self, PlacedLayer};
+use super::rootfs::{self, PlacedLayer, RootfsMount};
 use super::stdio::log::{CriLog, LogOptions, SharedLog};
 use super::stdio::{IoRequest, Opened};
 use crate::agent::{GuestSpec, Rootfs};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::sandbox::boot::{BootError, Vm};
+use crate::sandbox::history::History;
 use crate::sandbox::timeline::Timeline;
 use crate::vmm::{DiskFile, VmmError};
 
@@ -28,6 +29,8 @@ pub struct Creation {
     pub spec: GuestSpec,
     /// Its root file system.
     pub layers: Vec<PlacedLayer>,
+    /// What its root was asked to be.
+    pub rootfs: Vec<RootfsMount>,
     /// Its init's input and output.
     pub io: IoRequest,
     /// Where output is kept beside that.
@@ -40,6 +43,8 @@ pub struct Creation {
     pub booted: watch::Receiver<Option<std::result::Result<Vm, std::sync::Arc<BootError>>>>,
     /// Where the start's points are noted.
     pub timeline: Timeline,
+    /// Where everybody sees what happens to it.
+    pub history: History,
 }
 
 impl Creation {

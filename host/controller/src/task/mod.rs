@@ -141,6 +141,8 @@ pub enum TaskRequest {
     Attach(Which, AttachPaths, Reply<bool>),
     /// Processes of the container, as pids on the host.
     Pids(Reply<Vec<u32>>),
+    /// The agent tells that something of the container was killed for memory. Nobody waits for an answer.
+    OutOfMemory,
     /// Processes that were created or added and not deleted, ended ones too; init first.
     Processes(Reply<Vec<ProcessDetail>>),
 }
@@ -162,6 +164,11 @@ impl TaskHandle {
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::UnknownContainer),
         }
         answer.await.map_err(|_| Error::UnknownContainer)?
+    }
+
+    /// Tells the task something. A task that is gone or has too much to do misses it.
+    pub fn tell(&self, request: TaskRequest) {
+        let _ = self.requests.try_send(request);
     }
 
     /// Waits until a process has ended.

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::stdio::{Drain, IoRequest, Stdio};
 use super::{Exit, state::Phase};
-use crate::agent::AgentError;
+use crate::agent::{AgentError, CgroupFiles};
 use crate::id::ContainerId;
 use crate::sandbox::boot::Vm;
 use crate::vmm::VmEnd;
@@ -69,6 +69,15 @@ pub struct Live {
     pub guest_pid: u32,
     /// Its streams.
     pub stdio: Stdio,
+}
+
+/// How a process ended, and with it perhaps others.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// How.
+    pub exit: Exit,
+    /// Processes of its container that were killed for memory so far; counted only when it may have been one.
+    pub memory_kills: u64,
 }
 
 impl Process {
@@ -152,10 +161,12 @@ impl Process {
 }
 
 /// Waits for the end of a process and of its output. Never fails: a process whose VM is gone has ended too.
-pub async fn ended(vm: Vm, container: ContainerId, guest_pid: u32, drain: Option<Drain>) -> Exit {
+pub async fn ended(vm: Vm, container: ContainerId, guest_pid: u32, drain: Option<Drain>) -> Ended {
+    let mut memory_kills = 0;
     let status = match vm.agent.wait(&container, guest_pid).await {
         Ok(KILLED) => {
-            if out_of_memory(&vm, &container).await {
+            memory_kills = count_memory_kills(&vm, &container).await;
+            if memory_kills > 0 {
                 warn!(%container, guest_pid, "a process was killed, in a container that has run out of memory");
             }
             KILLED
@@ -174,14 +185,21 @@ pub async fn ended(vm: Vm, container: ContainerId, guest_pid: u32, drain: Option
     if let Some(drain) = drain {
         drain.finish().await;
     }
-    Exit { status, at }
+    Ended { exit: Exit { status, at }, memory_kills }
 }
 
-/// Whether the guest's kernel has killed a process of the container for memory. No word from the guest is no.
-async fn out_of_memory(vm: &Vm, container: &ContainerId) -> bool {
-    let Ok(Ok(files)) = timeout(REASON, vm.agent.stats(container)).await else { return false };
-    let kills = files.iter().filter(|(name, _)| name == "memory.events").flat_map(|(_, text)| text.lines());
-    kills.filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
+/// How many processes of the container the guest's kernel has killed for memory. No word from the guest is none.
+async fn count_memory_kills(vm: &Vm, container: &ContainerId) -> u64 {
+    match timeout(REASON, vm.agent.stats(container)).await {
+        Ok(Ok(files)) => memory_kills(&files),
+        _ => 0,
+    }
+}
+
+/// The same, from counters that are at hand.
+pub fn memory_kills(files: &CgroupFiles) -> u64 {
+    let lines = files.iter().filter(|(name, _)| name == "memory.events").flat_map(|(_, text)| text.lines());
+    lines.filter_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).next().unwrap_or(0)
 }
 
 /// Waits for the end of a VM whose agent cannot be reached, and brings it about if it does not come.

@@ -45,6 +45,13 @@ pub enum Verb {
     Delete,
 }
 
+impl Verb {
+    /// Whether the guest has a part in it.
+    pub fn needs_guest(self) -> bool {
+        !matches!(self, Self::Exec | Self::CloseIo | Self::Attach)
+    }
+}
+
 /// Why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TaskRefusal {

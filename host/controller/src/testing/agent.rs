@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::agent::{
     Agent, AgentError, CgroupFiles, Code, Connector, Greeting, GuestInfo, GuestSpec, Rootfs, StreamIds,
@@ -25,6 +25,8 @@ pub struct FakeAgent {
     next_pid: Mutex<u32>,
     exits: watch::Sender<HashMap<u32, u32>>,
     broken: watch::Sender<bool>,
+    /// The container that a process was killed in for memory, and how many in all.
+    killed: watch::Sender<(String, u64)>,
 }
 
 impl FakeAgent {
@@ -35,6 +37,7 @@ impl FakeAgent {
             next_pid: Mutex::new(FIRST_PID),
             exits: watch::Sender::new(HashMap::new()),
             broken: watch::Sender::new(false),
+            killed: watch::Sender::default(),
         })
     }
 
@@ -53,6 +56,11 @@ impl FakeAgent {
     /// Breaks the connection under whoever waits.
     pub fn break_off(&self) {
         self.broken.send_replace(true);
+    }
+
+    /// Kills something of a container for memory, and says so.
+    pub fn run_out_of_memory(&self, container: &str) {
+        self.killed.send_modify(|killed| *killed = (container.into(), killed.1 + 1));
     }
 
     /// Makes `call` fail.
@@ -134,13 +142,26 @@ impl Agent for FakeAgent {
     }
     async fn stats(&self, container: &ContainerId) -> Result<CgroupFiles, AgentError> {
         self.note("stats", container)?;
-        Ok(vec![("pids.current".into(), "1\n".into())])
+        let kills = format!("oom 9\noom_kill {}\n", self.killed.borrow().1);
+        Ok(vec![("pids.current".into(), "1\n".into()), ("memory.events".into(), kills)])
     }
     async fn delete(&self, container: &ContainerId, pid: Option<u32>) -> Result<(), AgentError> {
         self.note("delete", format_args!("{container} {pid:?}"))
     }
     async fn release(&self, container: &ContainerId) -> Result<(), AgentError> {
         self.note("release", container)
+    }
+    async fn stats_of_all(&self) -> Result<CgroupFiles, AgentError> {
+        self.note("stats", "of all")?;
+        Ok(vec![("pids.current".into(), "3\n".into())])
+    }
+    async fn watch_memory(&self, told: mpsc::Sender<ContainerId>) -> Result<(), AgentError> {
+        let mut killed = self.killed.subscribe();
+        while killed.changed().await.is_ok() {
+            let container = killed.borrow_and_update().0.parse().unwrap();
+            told.send(container).await.unwrap();
+        }
+        Ok(())
     }
     async fn info(&self) -> Result<GuestInfo, AgentError> {
         Ok(GuestInfo { kernel_release: "6.12-fake".into(), ..GuestInfo::default() })

@@ -16,8 +16,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use theca_vmm_protocol::{Channel, ChannelError, Disk, FdIndex, Reply, Request};
+use theca_vmm_protocol::{Channel, ChannelError, Disk, FdIndex, Reply, Request, Stats};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -59,6 +60,7 @@ pub struct Vmm {
     asks: mpsc::UnboundedSender<Ask>,
     halted: watch::Receiver<bool>,
     ended: watch::Receiver<Option<Arc<VmEnd>>>,
+    paused: Arc<AtomicBool>,
 }
 
 /// What the supervisor is told.
@@ -104,7 +106,8 @@ impl Vmm {
         let supervisor =
             supervisor::Supervisor { wire, child, inbox, publish_halt, publish, dialled, console };
         let supervisor = tokio::spawn(supervisor.run());
-        Ok(Spawned { vmm: Self { pid, asks, halted, ended }, dials, supervisor })
+        let paused = Arc::default();
+        Ok(Spawned { vmm: Self { pid, asks, halted, ended, paused }, dials, supervisor })
     }
 
     /// The process's id on the host.
@@ -132,6 +135,36 @@ impl Vmm {
         let fd = file.try_clone().map_err(ChannelError::Io)?;
         let disk = Disk { file: FdIndex(0), read_only: file.read_only(), serial };
         done(self.ask(Request::AttachDisk { slot, disk }, vec![fd]).await)
+    }
+
+    /// Stops every vCPU where it is. Idempotent.
+    pub async fn pause(&self) -> Result<(), VmmError> {
+        // Before it is so: whoever asks the guest for something from now on would wait.
+        self.paused.store(true, Ordering::Relaxed);
+        let paused = done(self.ask(Request::Pause, Vec::new()).await);
+        self.paused.store(paused.is_ok(), Ordering::Relaxed);
+        paused
+    }
+
+    /// Lets them go on. Idempotent.
+    pub async fn resume(&self) -> Result<(), VmmError> {
+        done(self.ask(Request::Resume, Vec::new()).await)?;
+        self.paused.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether the vCPUs stand still: the guest answers nothing then. Not once the VM has ended.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed) && self.end().is_none()
+    }
+
+    /// What it counts.
+    pub async fn stats(&self) -> Result<Stats, VmmError> {
+        match self.ask(Request::Stats, Vec::new()).await? {
+            Reply::Stats(stats) => Ok(stats),
+            Reply::Failed(why) => Err(VmmError::Refused(why)),
+            Reply::Done => Err(VmmError::Refused("it counts nothing".into())),
+        }
     }
 
     /// Ends the VM: asks, and kills what does not obey. Returns at once; [`Vmm::ended`] tells when it is over.

@@ -36,12 +36,14 @@ impl Actor {
             bundle: request.bundle,
             spec: plan.spec,
             layers: plan.layers,
+            rootfs: request.rootfs,
             io: request.io,
             log: request.log,
             tmpfs_bytes: request.tmpfs_bytes,
             keep_guest_state: !self.setup.options.ephemeral,
             booted: self.booted.subscribe(),
             timeline: self.setup.timeline.clone(),
+            history: self.history.clone(),
         };
         let (handle, task) = task::begin(creation, reply);
         let (id, init_exit) = (request.id.clone(), handle.init_exit());

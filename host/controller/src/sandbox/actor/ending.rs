@@ -13,9 +13,11 @@ use crate::sandbox::state::SandboxState;
 use crate::sys::pidfd::PidFd;
 use crate::sys::{readiness, session};
 
-/// Containers' grace in an orderly shutdown.
+/// Containers' grace in an orderly shutdown that names none.
 const GRACE: Duration = Duration::from_millis(500);
-/// Bound of a whole orderly shutdown.
+/// Most that one can name.
+const LONGEST_GRACE: Duration = Duration::from_secs(3600);
+/// Bound of a whole orderly shutdown, beside the grace.
 const ORDERLY: Duration = Duration::from_secs(10);
 
 impl Actor {
@@ -52,14 +54,21 @@ impl Actor {
 
     /// Ends the VM, the tasks and the folder; what fails is logged, for there is nobody left to tell.
     pub(super) async fn end(mut self, over: Over) {
-        let orderly = matches!(over, Over::Asked(_)) && !self.setup.options.ephemeral;
+        let orderly = matches!(over, Over::Asked { .. }) && !self.setup.options.ephemeral;
+        let grace = match over {
+            Over::Asked { grace: Some(grace), .. } => grace.min(LONGEST_GRACE),
+            _ => GRACE,
+        };
         if let (SandboxState::Running(vm), true) = (&self.state, orderly) {
             let shutdown = async {
-                vm.agent.shutdown(GRACE).await?;
+                if vm.vmm.is_paused() {
+                    vm.vmm.resume().await.map_err(|error| AgentError::Unreachable(error.to_string()))?;
+                }
+                vm.agent.shutdown(grace).await?;
                 vm.vmm.ended().await;
                 Ok::<_, AgentError>(())
             };
-            match timeout(ORDERLY, shutdown).await {
+            match timeout(ORDERLY + grace, shutdown).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => warn!(%error, "the guest did not shut down and is killed"),
                 Err(_) => warn!("the guest took too long to shut down and is killed"),
@@ -74,12 +83,13 @@ impl Actor {
             self.vmm_gone().await;
         }
         self.tasks.clear();
+        self.history.close();
         self.events.shutdown().await;
         if let Err(error) = self.setup.folder.remove() {
             error!(error = &error as &dyn Error, "the sandbox's folder stays");
         }
         match over {
-            Over::Asked(reply) => {
+            Over::Asked { reply, .. } => {
                 // Whoever asked may be gone.
                 let _ = reply.map(|reply| reply.send(Ok(())));
             }

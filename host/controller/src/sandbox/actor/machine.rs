@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Actor, Event};
+use crate::error::story;
+use crate::id::ContainerId;
 use crate::sandbox::boot::{self, BootError, Launched, Vm};
+use crate::sandbox::history::{Happening, Subject};
 use crate::sandbox::record::Record;
 use crate::sandbox::slots::PlaceError;
 use crate::sandbox::state::{Ending, SandboxState};
@@ -20,11 +24,12 @@ use crate::vmm::{DiskFile, VmEnd};
 const AGENT_LOST: Duration = Duration::from_secs(2);
 
 impl Actor {
-    /// The VM boots before anybody asks for a task when it is known what for: the first task's disks, or that there will be
-    /// exactly one task.
+    /// The VM boots before anybody asks for a task when it is known what for: the first task's disks, that there will be
+    /// exactly one task, or that the sandbox is wanted without any.
     pub(super) fn boot_ahead(&mut self) {
         let disks = std::mem::take(&mut self.setup.options.disks);
-        if disks.is_empty() && !self.setup.options.ephemeral {
+        let expected = self.setup.options.ephemeral || self.setup.options.hold;
+        if disks.is_empty() && !expected {
             return;
         }
         for disk in disks {
@@ -71,6 +76,8 @@ impl Actor {
             Event::AgentLost
         });
         if let SandboxState::Booting(_) = self.state {
+            self.watch_memory(&vm);
+            self.history.record(self.whole(vm.vmm.pid()), Happening::VmReady);
             self.booted.send_replace(Some(Ok(vm.clone())));
             self.state = SandboxState::Running(vm);
         }
@@ -79,6 +86,8 @@ impl Actor {
     pub(super) fn not_booted(&mut self, error: BootError) {
         let error = Arc::new(error);
         warn!(error = &*error as &dyn Error, "the VM did not boot");
+        let ended = Happening::VmEnded { reason: story(&*error), orderly: false };
+        self.history.record(self.whole(0), ended);
         self.booted.send_replace(Some(Err(error.clone())));
         self.state = SandboxState::Ended(Ending::NotBooted(error));
     }
@@ -87,8 +96,37 @@ impl Actor {
         info!(%end, "VM ended");
         // Before the agent reported, the boot's own outcome tells the story.
         if matches!(self.state, SandboxState::Running(_) | SandboxState::Stopping(_)) {
+            let ended = Happening::VmEnded { reason: end.to_string(), orderly: end.is_orderly() };
+            self.history.record(self.whole(0), ended);
             self.state = SandboxState::Ended(Ending::Ended(end));
         }
+    }
+
+    /// Kills for memory that no exit tells of: of processes that a container has made itself.
+    fn watch_memory(&mut self, vm: &Vm) {
+        let agent = vm.agent.clone();
+        let (told, killed) = mpsc::channel(1);
+        self.events.spawn(async move {
+            if let Err(error) = agent.watch_memory(told).await {
+                debug!(%error, "nobody tells of kills for memory any more");
+            }
+            Event::Answered
+        });
+        self.next_kill(killed);
+    }
+
+    pub(super) fn next_kill(&mut self, mut killed: mpsc::Receiver<ContainerId>) {
+        self.events.spawn(async move {
+            match killed.recv().await {
+                Some(id) => Event::OutOfMemory(id, killed),
+                None => Event::Answered,
+            }
+        });
+    }
+
+    /// The sandbox as what an event is about.
+    fn whole(&self, pid: u32) -> Subject {
+        Subject { pid, ..Subject::default() }
     }
 
     pub(super) fn stop_vm(&mut self) {

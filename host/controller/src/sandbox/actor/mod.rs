@@ -1,38 +1,35 @@
 //! The task that owns a sandbox. Whatever happens to it is a request or an [`Event`]; events are futures in one set, so
 //! that ending the actor ends all of them.
 
+mod asking;
 mod creating;
 mod ending;
 mod machine;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
 use super::boot::{BootError, Vm};
 use super::slots::Slots;
 use super::state::{Circumstances, Decision, Ending, SandboxState, Wish};
-use super::{Reply, Request, SandboxInfo, Setup};
+use super::{History, Reply, Request, Setup, Shutdown};
 use crate::agent::{Agent, GuestDisk};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
-use crate::task::TaskHandle;
+use crate::task::{TaskHandle, TaskRequest};
 use crate::vmm::{VmEnd, Vmm};
 
 /// A keeper that nobody ever asks for a task ends: its starter died on the way.
 const UNUSED: Duration = Duration::from_secs(60);
 /// From a task's end to the exit command, if nobody deletes it.
 const UNCOLLECTED: Duration = Duration::from_secs(1);
-
-/// How long a guest may take to speak of itself before that is left out.
-const GUEST: Duration = Duration::from_secs(5);
 
 /// What every task waits for: nothing yet, the VM, or why there is none.
 pub type Booted = Option<std::result::Result<Vm, Arc<BootError>>>;
@@ -50,6 +47,8 @@ enum Event {
     ParentEnded,
     /// Some time has passed since the keeper began.
     Unused,
+    /// Something of a container was killed for memory; more may follow.
+    OutOfMemory(ContainerId, mpsc::Receiver<ContainerId>),
     /// Somebody got an answer from the guest.
     Answered,
 }
@@ -66,17 +65,25 @@ pub struct Actor {
     supervisor: Option<JoinHandle<()>>,
     events: JoinSet<Event>,
     exit_command: Vec<String>,
+    history: History,
 }
 
 /// Why the actor's loop ended.
 enum Over {
-    Asked(Option<Reply<()>>),
+    Asked { grace: Option<Duration>, reply: Option<Reply<()>> },
     ParentEnded,
     Unused,
 }
 
+impl Over {
+    /// By somebody who does not wait for it.
+    fn told() -> Self {
+        Self::Asked { grace: None, reply: None }
+    }
+}
+
 impl Actor {
-    pub fn new(mut setup: Setup, inbox: mpsc::Receiver<Request>) -> Self {
+    pub fn new(mut setup: Setup, inbox: mpsc::Receiver<Request>, history: History) -> Self {
         let exit_command = std::mem::take(&mut setup.options.exit_command);
         Self {
             setup,
@@ -89,6 +96,7 @@ impl Actor {
             supervisor: None,
             events: JoinSet::new(),
             exit_command,
+            history,
         }
     }
 
@@ -112,7 +120,7 @@ impl Actor {
                 },
                 request = self.inbox.recv() => match request {
                     Some(request) => self.serve(request),
-                    None => Some(Over::Asked(None)),
+                    None => Some(Over::told()),
                 },
             };
             if let Some(over) = step {
@@ -131,12 +139,23 @@ impl Actor {
             }
             Request::Info(reply) => self.info(reply),
             Request::KernelLog(reply) => self.kernel_log(reply),
-            Request::Shutdown { now, reply } => match self.decide(Wish::Shutdown { now }) {
-                Ok(Decision::End) => return Some(Over::Asked(Some(reply))),
-                Ok(_) => drop(reply.send(Ok(()))),
-                Err(error) => drop(reply.send(Err(error))),
-            },
-            Request::Terminate => return Some(Over::Asked(None)),
+            Request::Ready(reply) => self.ready(reply),
+            Request::Metrics(reply) => self.metrics(reply),
+            Request::Ping(reply) => self.ping(reply),
+            Request::Pause(reply) => self.pause(reply),
+            Request::Resume(reply) => self.resume(reply),
+            Request::Shutdown { how, reply } => {
+                let (now, grace) = match how {
+                    Shutdown::IfUnused => (false, None),
+                    Shutdown::Whole { grace } => (true, grace),
+                };
+                match self.decide(Wish::Shutdown { now }) {
+                    Ok(Decision::End) => return Some(Over::Asked { grace, reply: Some(reply) }),
+                    Ok(_) => drop(reply.send(Ok(()))),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+            Request::Terminate => return Some(Over::told()),
         }
         None
     }
@@ -173,51 +192,25 @@ impl Actor {
             }
             Event::ParentEnded => return Some(Over::ParentEnded),
             Event::Unused => {
-                if !self.had_task {
+                if !self.had_task && !self.setup.options.hold {
                     return Some(Over::Unused);
                 }
+            }
+            Event::OutOfMemory(id, killed) => {
+                if let Some(task) = self.tasks.get(&id) {
+                    task.tell(TaskRequest::OutOfMemory);
+                }
+                self.next_kill(killed);
             }
             Event::Answered => {}
         }
         None
     }
 
-    fn info(&mut self, reply: Reply<SandboxInfo>) {
-        let mut info = SandboxInfo {
-            vmm_pid: self.state.vmm().map_or(0, |vmm| vmm.pid()),
-            vcpus: self.setup.options.vcpus,
-            memory_mib: self.setup.options.memory_mib,
-            vm_failure: self.vm_end().filter(|end| !end.is_orderly()),
-            guest: None,
-            timeline: self.setup.timeline.points(),
-        };
-        let agent = self.agent();
-        // The guest takes its time; the actor does not wait for it. Whoever asked may be gone when it answers.
-        self.events.spawn(async move {
-            if let Some(agent) = agent {
-                info.guest = timeout(GUEST, agent.info()).await.ok().and_then(|answer| answer.ok());
-            }
-            let _ = reply.send(Ok(info));
-            Event::Answered
-        });
-    }
-
-    fn kernel_log(&mut self, reply: Reply<Vec<u8>>) {
-        let (agent, console) = (self.agent(), self.setup.folder.console_log());
-        self.events.spawn(async move {
-            let from_agent = match agent {
-                Some(agent) => timeout(GUEST, agent.kernel_log()).await.ok().and_then(|answer| answer.ok()),
-                None => None,
-            };
-            let log = from_agent.or_else(|| fs::read(console).ok()).unwrap_or_default();
-            let _ = reply.send(Ok(log));
-            Event::Answered
-        });
-    }
-
+    /// The agent, if it can answer.
     fn agent(&self) -> Option<Arc<dyn Agent>> {
         match &self.state {
-            SandboxState::Running(vm) => Some(vm.agent.clone()),
+            SandboxState::Running(vm) if !vm.vmm.is_paused() => Some(vm.agent.clone()),
             _ => None,
         }
     }
@@ -235,6 +228,8 @@ impl Actor {
             tasks: self.tasks.len(),
             had_task: self.had_task,
             ephemeral: self.setup.options.ephemeral,
+            hold: self.setup.options.hold,
+            paused: self.state.vmm().is_some_and(Vmm::is_paused),
         };
         self.state.phase().accept(wish, circumstances).map_err(|refusal| match &self.state {
             // Why it is over says more than that it is.

@@ -6,6 +6,7 @@ mod reports;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::create::{Creation, explain};
-use super::process::{self, Live, Process, ProcessState, Stage};
+use super::process::{self, Ended, Live, Process, ProcessState, Stage};
 use super::state::{self, Phase, TaskRefusal, Verb};
 use super::stdio::Opened;
 use super::{AddProcess, AttachPaths, Exit, TaskRequest, Which};
@@ -24,6 +25,8 @@ use crate::error::{Error, Result};
 use crate::id::{ContainerId, ExecId};
 use crate::sandbox::Reply;
 use crate::sandbox::boot::Vm;
+use crate::sandbox::history::{Created, Happening, History, Subject};
+use crate::sandbox::state::SandboxRefusal;
 use crate::sandbox::timeline::Timeline;
 
 /// How long the init of a task that is deleted before its start may take to die.
@@ -38,12 +41,15 @@ struct Task {
     vm: Vm,
     init: Process,
     execs: BTreeMap<ExecId, Process>,
-    ends: JoinSet<(Which, Exit)>,
+    ends: JoinSet<(Which, Ended)>,
     init_end: Option<HeldEnd>,
     /// Execs that the guest is told to forget; nobody waits for that.
     forgetting: JoinSet<()>,
     keep_guest_state: bool,
     timeline: Timeline,
+    history: History,
+    /// Kills for memory that were told.
+    memory_kills: u64,
 }
 
 /// Init has ended, and execs that live with it have yet to tell theirs.
@@ -62,9 +68,11 @@ pub async fn run(
     let mut task = match creation.run().await {
         Ok((vm, mut init)) => {
             init.publish_through(init_exit);
-            let _ = reply.send(Ok(vm.vmm.pid()));
             info!(container = %creation.id, "task created");
-            Task::new(creation, vm, init)
+            let pid = vm.vmm.pid();
+            let task = Task::new(creation, vm, init);
+            let _ = reply.send(Ok(pid));
+            task
         }
         Err(error) => {
             // Requests that waited for a task that never came to be.
@@ -76,15 +84,16 @@ pub async fn run(
     loop {
         tokio::select! {
             biased;
-            Some(Ok((which, exit))) = task.ends.join_next() => task.ended(&which, exit),
+            Some(Ok((which, ended))) = task.ends.join_next() => task.ended(&which, ended),
             () = passed(task.init_end.as_ref().map(|held| held.until)) => task.tell_init_end(),
             request = inbox.recv() => match request {
                 None => return,
                 Some(TaskRequest::Delete(None, reply)) => match task.delete().await {
                     Ok(answer) => {
                         inbox.close();
-                        let _ = reply.send(Ok(answer));
                         info!(container = %task.id, "task deleted");
+                        task.tell(&None, Happening::Deleted(answer.1));
+                        let _ = reply.send(Ok(answer));
                         return;
                     }
                     Err(error) => drop(reply.send(Err(error))),
@@ -97,13 +106,30 @@ pub async fn run(
 
 impl Task {
     fn new(creation: Creation, vm: Vm, mut init: Process) -> Self {
+        let created = Created { bundle: creation.bundle.clone(), rootfs: creation.rootfs, io: creation.io };
         let (id, mut ends) = (creation.id, JoinSet::new());
         watch_end(&mut ends, &vm, &id, None, &mut init);
         let (bundle, execs) = (creation.bundle, BTreeMap::new());
         let (keep_guest_state, timeline) = (creation.keep_guest_state, creation.timeline);
         let forgetting = JoinSet::new();
         let init_end = None;
-        Self { id, bundle, vm, init, execs, ends, init_end, forgetting, keep_guest_state, timeline }
+        let (history, memory_kills) = (creation.history, 0);
+        let task = Self {
+            id,
+            bundle,
+            vm,
+            init,
+            execs,
+            ends,
+            init_end,
+            forgetting,
+            keep_guest_state,
+            timeline,
+            history,
+            memory_kills,
+        };
+        task.tell(&None, Happening::Created(Arc::new(created)));
+        task
     }
 
     /// Does one request. An asker that went away is no error, so answers that find nobody are dropped.
@@ -129,6 +155,7 @@ impl Task {
             TaskRequest::Delete(None, _) => {}
             TaskRequest::Attach(which, paths, reply) => drop(reply.send(self.attach(&which, &paths))),
             TaskRequest::Pids(reply) => drop(reply.send(Ok(self.pids()))),
+            TaskRequest::OutOfMemory => self.out_of_memory().await,
             TaskRequest::Processes(reply) => drop(reply.send(Ok(self.processes()))),
         }
     }
@@ -141,6 +168,7 @@ impl Task {
             }
             self.init.enter(Stage::Running);
             self.timeline.mark("task_started");
+            self.tell(&None, Happening::Started);
             return Ok(self.vm.vmm.pid());
         };
         let process = self.execs.get_mut(&exec).ok_or_else(|| Error::UnknownExec(exec.clone()))?;
@@ -154,20 +182,21 @@ impl Task {
         };
         process.state = ProcessState::Live(Stage::Running, Live { guest_pid, stdio });
         process.drain = Some(drain);
-        watch_end(&mut self.ends, &self.vm, &self.id, Some(exec), process);
+        watch_end(&mut self.ends, &self.vm, &self.id, Some(exec.clone()), process);
+        self.tell(&Some(exec), Happening::ExecStarted);
         Ok(self.vm.vmm.pid())
     }
 
     fn add(&mut self, add: AddProcess) -> Result<()> {
         self.accept(&None, Verb::Exec)?;
         let spec = bundle::guest_process(&add.spec, add.io.terminal)?;
+        let which = Some(add.exec.clone());
         match self.execs.entry(add.exec) {
-            Entry::Occupied(taken) => Err(Error::ExecExists(taken.key().clone())),
-            Entry::Vacant(free) => {
-                free.insert(Process::added(add.io, spec));
-                Ok(())
-            }
-        }
+            Entry::Occupied(taken) => return Err(Error::ExecExists(taken.key().clone())),
+            Entry::Vacant(free) => free.insert(Process::added(add.io, spec)),
+        };
+        self.tell(&which, Happening::ExecAdded);
+        Ok(())
     }
 
     async fn kill(&self, which: &Which, signal: u32, all: bool) -> Result<()> {
@@ -184,6 +213,7 @@ impl Task {
         self.accept(&None, Verb::Pause)?;
         self.told(self.vm.agent.pause(&self.id).await).await?;
         self.init.enter(Stage::Paused);
+        self.tell(&None, Happening::Paused);
         Ok(())
     }
 
@@ -191,6 +221,7 @@ impl Task {
         self.accept(&None, Verb::Resume)?;
         self.told(self.vm.agent.resume(&self.id).await).await?;
         self.init.enter(Stage::Running);
+        self.tell(&None, Happening::Resumed);
         Ok(())
     }
 
@@ -220,6 +251,7 @@ impl Task {
 
     /// What the guest counts goes with it.
     async fn stats(&self) -> Result<CgroupFiles> {
+        self.awake()?;
         tokio::select! {
             biased;
             end = self.vm.vmm.ended() => Err(Error::VmEnded(end)),
@@ -257,7 +289,7 @@ impl Task {
             let dead = async {
                 while self.init.exit().is_none() {
                     match self.ends.join_next().await {
-                        Some(Ok((which, exit))) => self.stopped(&which, exit),
+                        Some(Ok((which, ended))) => self.stopped(&which, ended.exit),
                         _ => break,
                     }
                 }
@@ -280,7 +312,8 @@ impl Task {
     }
 
     /// A process has ended. Init's end is told last: who hears of it takes the whole task for over.
-    fn ended(&mut self, which: &Which, exit: Exit) {
+    fn ended(&mut self, which: &Which, Ended { exit, memory_kills }: Ended) {
+        self.tell_memory_kills(memory_kills);
         if which.is_some() || !self.has_live_execs() {
             self.stopped(which, exit);
         } else {
@@ -310,6 +343,10 @@ impl Task {
 
     fn stopped(&mut self, which: &Which, exit: Exit) {
         info!(container = %self.id, exec = which.as_ref().map(ExecId::as_str), status = exit.status, "process ended");
+        if self.process(which).is_err() {
+            return;
+        }
+        self.tell(which, Happening::Exited(exit));
         let Ok(process) = self.process_mut(which) else { return };
         let guest_pid = process.guest_pid();
         process.stop(exit);
@@ -324,7 +361,44 @@ impl Task {
         }
     }
 
+    /// Everybody who follows the sandbox hears of it, before whoever asked for it gets an answer.
+    fn tell(&self, which: &Which, happening: Happening) {
+        let guest_pid = self.process(which).map_or(0, Process::guest_pid_ever);
+        let subject = Subject {
+            container: Some(self.id.clone()),
+            exec: which.clone(),
+            pid: if guest_pid == 0 { 0 } else { self.vm.vmm.pid() },
+            guest_pid,
+        };
+        self.history.record(subject, happening);
+    }
+
+    /// `count` is of the container's whole life: what is new of it is told once.
+    fn tell_memory_kills(&mut self, count: u64) {
+        if count > self.memory_kills {
+            self.memory_kills = count;
+            self.tell(&None, Happening::OutOfMemory);
+        }
+    }
+
+    /// The guest has run out of memory: how often, its counters tell.
+    async fn out_of_memory(&mut self) {
+        if let Ok(files) = self.vm.agent.stats(&self.id).await {
+            self.tell_memory_kills(process::memory_kills(&files));
+        }
+    }
+
+    fn awake(&self) -> Result<()> {
+        match self.vm.vmm.is_paused() {
+            true => Err(SandboxRefusal::Paused.into()),
+            false => Ok(()),
+        }
+    }
+
     fn accept(&self, which: &Which, verb: Verb) -> Result<()> {
+        if verb.needs_guest() {
+            self.awake()?;
+        }
         let init = self.init.phase();
         match which {
             None => state::accept_init(init, verb)?,
@@ -364,7 +438,7 @@ async fn passed(moment: Option<Instant>) {
 }
 
 fn watch_end(
-    ends: &mut JoinSet<(Which, Exit)>,
+    ends: &mut JoinSet<(Which, Ended)>,
     vm: &Vm,
     id: &ContainerId,
     which: Which,
