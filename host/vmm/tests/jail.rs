@@ -109,6 +109,17 @@ fn an_argument_outside_the_filter_kills_the_process() {
 }
 
 #[test]
+fn a_receiver_may_wait_for_a_sender_that_was_interrupted_halfway() {
+    let status = in_child("a_receiver_may_wait_for_a_sender_that_was_interrupted_halfway", || {
+        confine(ThreadKind::Vcpu);
+        // As the standard library's channels do then, once in some hundred boots on a machine with one processor.
+        std::thread::yield_now();
+        std::process::exit(0);
+    });
+    assert!(status.is_none_or(|status| status.success()), "{status:?}");
+}
+
+#[test]
 fn no_filter_opens_files_sockets_or_processes() {
     let forbidden = [
         libc::SYS_open,

@@ -5,8 +5,8 @@ use libc::{
     SYS_exit_group, SYS_fallocate, SYS_fdatasync, SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom,
     SYS_ioctl, SYS_lseek, SYS_madvise, SYS_mmap, SYS_mremap, SYS_munmap, SYS_poll, SYS_prctl, SYS_pread64,
     SYS_preadv, SYS_prlimit64, SYS_pwrite64, SYS_pwritev, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg,
-    SYS_restart_syscall, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sendmsg, SYS_shutdown, SYS_sigaltstack,
-    SYS_socketpair, SYS_tgkill, SYS_timerfd_settime, SYS_write,
+    SYS_restart_syscall, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_yield, SYS_sendmsg, SYS_shutdown,
+    SYS_sigaltstack, SYS_socketpair, SYS_tgkill, SYS_timerfd_settime, SYS_write,
 };
 
 #[cfg(debug_assertions)]
@@ -72,6 +72,7 @@ const KICK: u64 = KICK_SIGNAL as u64;
 /// What the C library and Rust's runtime need in any thread.
 const RUNTIME: &[Rule] = &[
     call(SYS_futex, "locks, channels and joins"),
+    call(SYS_sched_yield, "channels: a receiver whose sender was interrupted halfway"),
     call(SYS_brk, "allocator"),
     with(SYS_mmap, &[(2, READ_WRITE), (3, ANONYMOUS)], "allocator: large blocks"),
     call(SYS_mremap, "allocator: growing a large block"),
