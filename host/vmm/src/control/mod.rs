@@ -7,6 +7,7 @@
 //! ```
 
 mod config;
+mod large_pages;
 mod outbox;
 mod policy;
 mod service;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,12 +13,12 @@ use theca_vmm_protocol::{
 };
 
 use super::config::{self, ConfigError, Descriptors, MachineConfig};
+use super::large_pages::LargePages;
 use super::outbox::Outbox;
 use super::policy::{self, OutOfPlace, Phase};
 use crate::jail::filters::ThreadKind;
 use crate::jail::{self, JailError, seccomp};
 use crate::machine::{self, AttachError, BuildError, Machine};
-use crate::memory;
 use crate::vcpu::VcpuError;
 
 /// Why the VMM ends without having said so on the socket.
@@ -61,6 +61,7 @@ pub struct Service {
     phase: Phase,
     started: Instant,
     start_us: u64,
+    large_pages: LargePages,
 }
 
 /// Whether there is more to serve.
@@ -73,7 +74,15 @@ impl Service {
     /// Serves `channel`; `started` is when the process began.
     pub fn new(channel: Channel, started: Instant) -> io::Result<Self> {
         let outbox = Arc::new(Outbox::new()?);
-        Ok(Self { channel, outbox, machine: None, phase: Phase::Empty, started, start_us: 0 })
+        Ok(Self {
+            channel,
+            outbox,
+            machine: None,
+            phase: Phase::Empty,
+            started,
+            start_us: 0,
+            large_pages: LargePages::Booting,
+        })
     }
 
     /// Serves until the guest ends, the keeper asks to quit or goes away. Whatever happened in the VM has been reported
@@ -90,13 +99,18 @@ impl Service {
         }
     }
 
-    /// Blocks until there is a request or something in the outbox.
-    fn wait(&self) -> Result<(bool, bool), ServiceError> {
+    /// Blocks until there is a request or something in the outbox, or until something is due: then neither is reported.
+    fn wait(&mut self) -> Result<(bool, bool), ServiceError> {
+        // Rounded up, so that waking up finds it due.
+        let due = self.large_pages.settle().map(|due| due + Duration::from_millis(1));
+        let limit =
+            due.map_or(PollTimeout::NONE, |due| PollTimeout::try_from(due).unwrap_or(PollTimeout::MAX));
+
         let mut fds = [
             PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.outbox.as_fd(), PollFlags::POLLIN),
         ];
-        while let Err(error) = poll(&mut fds, PollTimeout::NONE) {
+        while let Err(error) = poll(&mut fds, limit) {
             if error != Errno::EINTR {
                 return Err(ServiceError::Wait(error.into()));
             }
@@ -144,7 +158,7 @@ impl Service {
     /// Builds the VM, then closes the jail behind the last thing that needed room.
     fn configure(&mut self, config: VmConfig, fds: &mut Descriptors) -> Result<(), RequestError> {
         let config = MachineConfig::new(config, fds)?;
-        memory::large_pages(false);
+        self.large_pages = LargePages::forbid();
         for disk in config.disks.iter().filter_map(|slot| slot.disk()) {
             jail::allow_disk(disk)?;
         }
@@ -188,7 +202,7 @@ impl Service {
     fn serve_outbox(&mut self) -> Result<Next, ServiceError> {
         let contents = self.outbox.take();
         if !contents.dials.is_empty() {
-            memory::large_pages(true);
+            self.large_pages.dialled();
         }
         for (port, stream) in contents.dials {
             self.channel.send(&FromVmm::Event(Event::Connect { port }), &[stream.as_fd()])?;

@@ -81,9 +81,8 @@ pub fn allocate(size: MemorySize) -> Result<GuestMemory, MemoryError> {
     Ok(GuestMemoryMmap::from_regions(regions)?)
 }
 
-/// Whether the host may back guest RAM with large pages, as it is configured to. A booting guest touches pages here and
-/// there: large ones then cost more to clear than they save, and memory that nobody asked for. From the guest's first dial
-/// on the host decides.
+/// Whether the host may back this process's memory, guest RAM above all, with large pages, as it is configured to
+/// (PR_SET_THP_DISABLE, prctl(2)).
 pub fn large_pages(allowed: bool) {
     // Fails only on a kernel without large pages, which is as good.
     let _ = prctl::set_thp_disable(!allowed);
