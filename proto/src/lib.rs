@@ -52,6 +52,10 @@ pub mod ports {
     pub const STREAM: u32 = 1026;
 }
 
+/// The gRPC header that names the container whose Shim is meant, where one port serves those of all: in the guest.
+#[cfg(feature = "shim")]
+pub const SHIM_CONTAINER: &str = "theca-container";
+
 /// Type URLs of the `Any` values that these interfaces carry.
 pub mod type_url {
     /// Counters of a cgroup, in the answer to Stats.

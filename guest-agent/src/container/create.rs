@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::exits::MemoryWatch;
+use super::outbox::What;
 use super::{Error, Phase, Result, Sandbox, State, Task};
 use crate::cgroup::Cgroup;
 use crate::cgroup::device_rules::DeviceRules;
@@ -28,8 +29,9 @@ impl Sandbox {
         match self.create_in(&container, &state, &cgroup, names).await {
             Ok((init, phase)) => {
                 let pid = init.pid.as_raw() as u32;
-                let memory = Arc::new(MemoryWatch::new(id, Arc::clone(&cgroup), self.events.clone()));
-                self.announce_exit(&init, Arc::clone(&memory));
+                let memory = Arc::new(MemoryWatch::new(&container, Arc::clone(&cgroup), self.events.clone()));
+                container.outbox.tell(pid, What::Created);
+                self.announce_exit(&init, &container, Arc::clone(&memory));
                 let watching = tokio::spawn(Arc::clone(&memory).run()).abort_handle();
                 state.task = Some(Task { init, execs: Default::default(), phase, cgroup, memory, watching });
                 Ok(pid)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::MutexGuard;
 
 use super::create::remove;
-use super::{Error, Result, Sandbox};
+use super::{Error, Result, Sandbox, Target};
 use crate::oci::HookPoint;
 use crate::process::Process;
 use crate::reaper::Exit;
@@ -48,6 +48,28 @@ impl Sandbox {
             );
         }
         Ok(Deleted { pid: pid as u32, exit })
+    }
+
+    /// Ends a process that still runs, and with init all others, and forgets it. An unknown pid means init.
+    pub async fn end_and_delete(&self, id: &str, pid: u32) -> Result<Deleted> {
+        let container = self.find(id)?;
+        let (is_exec, mut exit) = {
+            let task = container.task().await?;
+            match task.execs.get(&pid) {
+                Some(exec) => (true, exec.watch()),
+                None => (false, task.init.watch()),
+            }
+        };
+        if exit.now().is_none() {
+            let target = if is_exec { Target::Process(pid) } else { Target::All };
+            match self.kill(id, libc::SIGKILL as u32, target).await {
+                // It has ended meanwhile.
+                Ok(()) | Err(Error::Finished { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            exit.wait().await;
+        }
+        if is_exec { self.delete_process(id, pid).await } else { self.delete(id).await }
     }
 
     /// Forgets an exec that has ended.

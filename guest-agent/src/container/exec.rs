@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use super::outbox::What;
 use super::{Result, Sandbox};
 use crate::oci;
 use crate::process::Process;
@@ -47,7 +48,8 @@ impl Sandbox {
         channel.finished().await?;
         let process = Arc::new(Process::new(pid, pidfd, exit, process, request.names, stdio));
         let pid = pid.as_raw() as u32;
-        self.announce_exit(&process, Arc::clone(&task.memory));
+        container.outbox.tell(pid, What::ExecAdded);
+        self.announce_exit(&process, &container, Arc::clone(&task.memory));
         task.execs.insert(pid, process);
         Ok(pid)
     }

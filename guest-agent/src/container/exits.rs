@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use tokio::sync::broadcast;
 
-use super::Sandbox;
+use super::outbox::{Outbox, What};
+use super::{Container, Sandbox};
 use crate::cgroup::Cgroup;
 use crate::cgroup::events::EventFile;
 use crate::process::Process;
@@ -38,16 +39,24 @@ pub enum Happening {
 
 impl Sandbox {
     /// Tells of a process's end when it comes. The task ends with the process.
-    pub(super) fn announce_exit(&self, process: &Process, memory: Arc<MemoryWatch>) {
-        let events = self.events.clone();
+    pub(super) fn announce_exit(
+        &self,
+        process: &Process,
+        container: &Arc<Container>,
+        memory: Arc<MemoryWatch>,
+    ) {
+        let (events, container) = (self.events.clone(), Arc::clone(container));
         let (pid, mut exit) = (process.pid.as_raw() as u32, process.watch());
         tokio::spawn(async move {
             let exit = exit.wait().await;
+            // Not before the verb that began it has told so.
+            drop(container.state.lock().await);
             // Who hears of the end wants to have heard the reason.
             memory.report();
             let happening = Happening::Exit { pid, status: exit.status, at: exit.at };
             // Without a reader there is nobody to tell.
-            let _ = events.send(Event { container: memory.container.clone(), happening });
+            container.outbox.tell(pid, What::Exited(exit.status, exit.at));
+            let _ = events.send(Event { container: container.id.clone(), happening });
         });
     }
 }
@@ -56,14 +65,16 @@ impl Sandbox {
 #[derive(Debug)]
 pub(super) struct MemoryWatch {
     container: String,
+    outbox: Arc<Outbox>,
     cgroup: Arc<Cgroup>,
     told: AtomicU64,
     events: broadcast::Sender<Event>,
 }
 
 impl MemoryWatch {
-    pub(super) fn new(container: &str, cgroup: Arc<Cgroup>, events: broadcast::Sender<Event>) -> Self {
-        Self { container: container.to_owned(), cgroup, told: AtomicU64::new(0), events }
+    pub(super) fn new(container: &Container, cgroup: Arc<Cgroup>, events: broadcast::Sender<Event>) -> Self {
+        let (outbox, container) = (Arc::clone(&container.outbox), container.id.clone());
+        Self { container, outbox, cgroup, told: AtomicU64::new(0), events }
     }
 
     /// Tells if there was one that has not been told of.
@@ -71,6 +82,7 @@ impl MemoryWatch {
         let kills = self.cgroup.oom_kills().unwrap_or(0);
         if kills > self.told.fetch_max(kills, Ordering::Relaxed) {
             tracing::info!(container = self.container, "a process was killed for memory");
+            self.outbox.tell(0, What::OutOfMemory);
             let _ = self
                 .events
                 .send(Event { container: self.container.clone(), happening: Happening::OutOfMemory });

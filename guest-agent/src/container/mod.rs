@@ -12,6 +12,7 @@ mod exits;
 mod hooks;
 mod kill;
 mod list;
+pub mod outbox;
 mod pause;
 mod prepare;
 mod release;
@@ -37,6 +38,7 @@ use self::exits::MemoryWatch;
 pub use self::exits::{Event, Happening};
 pub use self::kill::Target;
 pub use self::list::{Described, Member};
+use self::outbox::{Consumer, Outbox};
 pub use self::state::Status;
 
 use crate::cgroup::{Cgroup, Tree};
@@ -74,6 +76,7 @@ pub struct Container {
     /// As it came, for whoever asks.
     spec_json: Bytes,
     state: AsyncMutex<State>,
+    outbox: Arc<Outbox>,
 }
 
 /// What a verb holds the lock of.
@@ -138,6 +141,11 @@ impl Sandbox {
     /// Exits and out-of-memory kills from now on.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// What happens to one container: what nobody has had, then the rest as it comes.
+    pub fn follow(&self, id: &str) -> Result<Consumer> {
+        Ok(self.find(id)?.outbox.follow())
     }
 
     fn find(&self, id: &str) -> Result<Arc<Container>> {

@@ -29,7 +29,8 @@ impl Sandbox {
         let mut rootfs = Rootfs::mount(&self.config.run, id, layers, &self.disks).await?;
         rootfs.supply(files)?;
         let state = AsyncMutex::new(State { rootfs: Some(rootfs), task: None });
-        let container = Arc::new(Container { id: id.to_owned(), spec, spec_json, state });
+        let outbox = Arc::default();
+        let container = Arc::new(Container { id: id.to_owned(), spec, spec_json, state, outbox });
         let clash = self.with_containers(|containers| match containers.get(id) {
             Some(_) => true,
             None => containers.insert(id.to_owned(), container).is_some(),

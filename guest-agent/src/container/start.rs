@@ -1,5 +1,6 @@
 //! Start: lets init execute the container's program.
 
+use super::outbox::What;
 use super::{Error, Phase, Result, Sandbox};
 use crate::oci::HookPoint;
 
@@ -17,6 +18,7 @@ impl Sandbox {
         channel.finished().await?;
         task.phase = Phase::Running;
         let pid = task.init.pid.as_raw();
+        container.outbox.tell(pid as u32, What::Started);
         if let Err(error) = self.run_hooks(&container, HookPoint::Poststart, "running", pid).await {
             // The runtime spec wants the container killed.
             task.init.signal(libc::SIGKILL).map_err(Error::io("kill the container"))?;

@@ -9,6 +9,7 @@ use theca_proto::theca::agent::v1 as agent;
 use theca_proto::type_url::OCI_SPEC;
 use tonic::Status;
 
+use crate::container::outbox::{Told, What};
 use crate::container::{Deleted, Described, Event, Happening, Member, Status as State};
 use crate::process::Process;
 use crate::process::stdio::Names;
@@ -97,12 +98,31 @@ fn known_process(process: &Process, state: State) -> types::Process {
     }
 }
 
-fn status(status: State) -> types::Status {
+pub fn status(status: State) -> types::Status {
     match status {
         State::Created => types::Status::Created,
         State::Running => types::Status::Running,
         State::Paused => types::Status::Paused,
         State::Stopped => types::Status::Stopped,
+    }
+}
+
+/// An event as the Shim of `container` tells it.
+pub fn told(container: &str, Told { pid, what }: Told) -> types::Event {
+    use types::event::EventType;
+    let (kind, exit) = match what {
+        What::Created => (EventType::Create, None),
+        What::Started => (EventType::Start, None),
+        What::ExecAdded => (EventType::ExecAdded, None),
+        What::OutOfMemory => (EventType::Oom, None),
+        What::Exited(status, at) => (EventType::Exit, Some((status, at))),
+    };
+    types::Event {
+        id: container.to_owned(),
+        r#type: kind.into(),
+        pid,
+        exit_status: exit.map_or(0, |(status, _)| status),
+        exited_at: exit.and_then(|(_, at)| timestamp(at)),
     }
 }
 

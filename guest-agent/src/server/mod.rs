@@ -5,6 +5,7 @@
 mod agent;
 mod convert;
 pub mod kernel;
+mod shim;
 pub mod status;
 pub mod streams;
 mod tasks;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use theca_proto::containerd::services::tasks::v1::tasks_server::TasksServer;
+use theca_proto::containerd::v1::services::shim::shim_server::ShimServer;
 use theca_proto::theca::agent::v1::agent_server::AgentServer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -27,7 +29,7 @@ use crate::container::Sandbox;
 /// The longest request: a spec with a long seccomp section and environment stays far below.
 const MAX_MESSAGE: usize = 8 << 20;
 
-/// Serves Tasks and Agent to every connection that comes in, until a Shutdown call has ended all containers. The answer to
+/// Serves Tasks, Shim and Agent to every connection that comes in, until a Shutdown call has ended all containers. The answer to
 /// it and to other calls then has `farewell` to reach the host.
 pub async fn serve<I, C>(
     sandbox: Arc<Sandbox>,
@@ -41,11 +43,13 @@ where
     let stop = Stop::default();
     let tasks =
         TasksServer::new(tasks::Service::new(Arc::clone(&sandbox))).max_decoding_message_size(MAX_MESSAGE);
-    let agent =
-        AgentServer::new(agent::Service::new(sandbox, stop.clone())).max_decoding_message_size(MAX_MESSAGE);
+    let agent = AgentServer::new(agent::Service::new(Arc::clone(&sandbox), stop.clone()))
+        .max_decoding_message_size(MAX_MESSAGE);
+    let shim = ShimServer::new(shim::Service::new(sandbox)).max_decoding_message_size(MAX_MESSAGE);
     let serving = Server::builder()
         .add_service(tasks)
         .add_service(agent)
+        .add_service(shim)
         .serve_with_incoming_shutdown(incoming, stop.clone().asked());
     // Calls that never end by themselves, such as Events, do not hold up the guest's end.
     let late = async {

@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Client {
     pub tasks: TasksClient<Channel>,
     pub agent: AgentClient<Channel>,
+    pub channel: Channel,
     folder: PathBuf,
 }
 
@@ -53,8 +54,8 @@ impl Client {
         });
         let endpoint = Endpoint::from_static("http://agent");
         let channel = endpoint.connect_with_connector(connector).await.unwrap();
-        let (tasks, agent) = (TasksClient::new(channel.clone()), AgentClient::new(channel));
-        Self { tasks, agent, folder: folder.to_owned() }
+        let (tasks, agent) = (TasksClient::new(channel.clone()), AgentClient::new(channel.clone()));
+        Self { tasks, agent, channel, folder: folder.to_owned() }
     }
 
     /// Mounts the root of a container from the busybox disk.
