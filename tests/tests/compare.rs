@@ -1,7 +1,9 @@
 //! The same bundle under runc and under Theca: what the container prints and how it ends must not differ.
 
+use std::process::Command;
+
 use serde_json::json;
-use theca_tests::{Bundle, Invocation, Theca};
+use theca_tests::{Bundle, Invocation, Pty, Theca};
 
 /// A bundle that runs a shell script as `runc spec` has it.
 fn script(text: &str) -> Bundle {
@@ -12,7 +14,7 @@ fn script(text: &str) -> Bundle {
 fn the_default_configuration_means_the_same() {
     let facts = script(
         "id; pwd; umask; uname -n; env | sort; echo $0 $# $$; cat /proc/self/oom_score_adj /proc/self/cgroup
-        grep -E '^(PPid|Uid|Gid|Groups|Cap.*|NoNewPrivs|Seccomp):' /proc/self/status
+        grep -E '^(PPid|Uid|Gid|Groups|Cap.*|NoNewPrivs|Seccomp|SigBlk):' /proc/self/status
         ulimit -Sn; ulimit -Hn; tr '\\0' ' ' < /proc/1/cmdline | head -n 1; ls /proc/self/fd
         touch /x; ls -id /proc/1/root/ | cut -c 1; exit 77",
     );
@@ -24,7 +26,7 @@ fn the_default_configuration_means_the_same() {
 fn user_groups_and_capabilities() {
     let mut bundle = script(
         "id; umask; touch /tmp/x; stat -c '%a %u:%g' /tmp /tmp/x; grep -E '^(Groups|Cap.*|Seccomp):' /proc/self/status
-        cat /proc/self/oom_score_adj; uname -n; cat /proc/sys/kernel/domainname; pwd; echo $HOME $ODD",
+        cat /proc/self/oom_score_adj; uname -n; cat /proc/sys/kernel/domainname; pwd; env | sort",
     );
     let process = &mut bundle.config["process"];
     process["user"] = json!({ "uid": 1000, "gid": 1000, "additionalGids": [44, 100], "umask": 0o027 });
@@ -124,6 +126,51 @@ fn exit_codes_and_deaths() {
         namespaces.retain(|namespace| namespace["type"] != "pid");
         bundle.same_under_both(&theca);
     }
+}
+
+#[test]
+fn a_process_that_joins_later_finds_the_same() {
+    let (theca, bundle) = (Theca::empty(), script("echo ready; sleep 1000"));
+    let folder = bundle.path().to_string_lossy().into_owned();
+    let twin = Invocation::new("runc", &["run", "--bundle", &folder, "joined"]).start();
+    let ours = theca.start(&["run", "--name", "joined", "--bundle", &folder]);
+    twin.expect("ready");
+    ours.expect("ready");
+    let facts = "id; pwd; umask; env | sort; cat /proc/self/cgroup /proc/self/oom_score_adj; ulimit -n
+        grep -E '^(Groups|Cap.*|NoNewPrivs|Seccomp|SigBlk):' /proc/self/status
+        tr '\\0' ' ' < /proc/1/cmdline; for name in mnt pid net ipc uts cgroup; do
+            test $(readlink /proc/self/ns/$name) = $(readlink /proc/1/ns/$name) && echo same $name; done; exit 5";
+    for (of_runc, of_theca) in [
+        (&[][..], &[][..]),
+        (&["--user", "1000:44", "--cwd", "/tmp"], &["--user", "1000:44", "--workdir", "/tmp"]),
+        (&["--env", "ADDED=1", "--env", "TERM=vt100"], &["--env", "ADDED=1", "--env", "TERM=vt100"]),
+    ] {
+        let command = ["joined", "sh", "-c", facts];
+        let expected = Invocation::new("runc", &[&["exec"], of_runc, &command].concat()).run();
+        let found = theca.exec(&[of_theca, &command].concat());
+        assert_eq!(found.exits(5).stdout, expected.exits(5).stdout, "Theca (left) and runc (right) differ");
+    }
+    Invocation::new("runc", &["kill", "joined", "KILL"]).run().success();
+    theca.cli(&["kill", "joined"]).success();
+    assert_eq!((ours.wait().code, twin.wait().code), (137, 137));
+}
+
+#[test]
+fn a_terminal_is_set_the_same() {
+    let theca = Theca::empty();
+    // runc leaves the new lines to the terminal outside; ours are as docker's.
+    let mut bundle = script(
+        "tty; stty -a | tr ' ' '\\n' | grep -v onlcr; test -t 0 && test -t 1 && test -t 2 && echo all three; stat -c '%F %a %u:%g %t %n' /dev/console; exit 4",
+    );
+    bundle.config["process"]["terminal"] = json!(true);
+    let folder = bundle.path().to_string_lossy().into_owned();
+    let shown = |mut pty: Pty| {
+        let text = pty.expect("/dev/console");
+        (text, pty.wait())
+    };
+    let mut runc = Command::new("runc");
+    let expected = shown(Pty::start(runc.args(["run", "--bundle", &folder, "typed"])));
+    assert_eq!(shown(theca.pty(&["run", "--rm", "-i", "--bundle", &folder])), expected);
 }
 
 #[test]
