@@ -18,7 +18,7 @@ pub const DOCUMENT_MAX: u64 = 8 << 20;
 pub struct Limits {
     /// Uncompressed bytes of all layers together.
     pub unpacked_bytes: u64,
-    /// Entries of all layers together, counting those that later layers hide.
+    /// Entries of all layers together, counting those that later layers hide, and the folders that they imply.
     pub entries: u64,
     /// Bytes of memory for names, link targets and extended attributes together.
     pub metadata_bytes: u64,
@@ -72,6 +72,16 @@ impl Budget {
             return Err(LimitError::Metadata(self.limits.metadata_bytes));
         }
         Ok(())
+    }
+
+    /// Counts folders that no entry describes: they take as much memory as those that have one.
+    pub fn take_implied(&mut self, folders: usize) -> Result<(), LimitError> {
+        self.entries = self.entries.saturating_add(folders as u64);
+        if self.entries > self.limits.entries {
+            Err(LimitError::Entries(self.limits.entries))
+        } else {
+            Ok(())
+        }
     }
 
     /// Counts the bytes of one finished layer.

@@ -129,6 +129,11 @@ fn bombs() {
     assert!(fixture.refusal_of_layer(zeros).contains("unpacks to more than the limit of 1048576 bytes"));
     let many = (0..1001).fold(Layer::new(), |layer, i| layer.device(&format!("d{i}"), 1, 3)).tar();
     assert!(fixture.refusal_of_layer(many).contains("more than the limit of 1000 entries"));
+    let nested = |layer: Layer, i| {
+        layer.pax(&[("path", format!("{i}/{}f", "d/".repeat(300)).as_bytes())]).file("f", b"")
+    };
+    let implied = (0..4).fold(Layer::new(), nested).tar();
+    assert!(fixture.refusal_of_layer(implied).contains("more than the limit of 1000 entries"));
     let fat = |i: u8| {
         Layer::new().pax(&[(&format!("SCHILY.xattr.user.{i}"), &[b'v'; 60_000])]).file(&format!("f{i}"), b"")
     };

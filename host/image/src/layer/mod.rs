@@ -154,7 +154,10 @@ impl Stack {
                 _ => 0,
             };
             self.budget.take_entry(entry.path.len() + link + held)?;
+            let before = self.tree.id_count();
             self.entry(entry, archive, layer)?;
+            // One is the entry's own.
+            self.budget.take_implied((self.tree.id_count() - before).saturating_sub(1))?;
         }
         Ok(())
     }
