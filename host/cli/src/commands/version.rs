@@ -36,7 +36,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
             table.lines().iter().try_for_each(|line| output::line(line))?;
         }
         Format::Json => output::line(&value.to_string())?,
-        Format::Template(template) => output::line(&template.render(&value)?)?,
+        format => output::listing::print(&format, &[value], || Table::new(&[]))?,
     }
     Ok(0)
 }

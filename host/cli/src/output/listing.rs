@@ -16,6 +16,8 @@ pub enum Format {
     Json,
     /// A line for each entry.
     Template(Template),
+    /// Columns of one's own, each a template: `table` and then what is apart by tabs.
+    Columns(Vec<Template>),
 }
 
 impl FromStr for Format {
@@ -25,7 +27,13 @@ impl FromStr for Format {
         Ok(match text {
             "table" => Self::Table,
             "json" => Self::Json,
-            template => Self::Template(Template::parse(template)?),
+            text => match text.strip_prefix("table ") {
+                None => Self::Template(Template::parse(text)?),
+                Some(columns) => {
+                    let columns = columns.trim().replace("\\t", "\t");
+                    Self::Columns(columns.split('\t').map(Template::parse).collect::<Result<_, _>>()?)
+                }
+            },
         })
     }
 }
@@ -40,6 +48,29 @@ pub fn print(format: &Format, entries: &[Value], table: impl FnOnce() -> Table) 
                 line(&template.render(entry)?)?;
             }
         }
+        Format::Columns(columns) => {
+            let headings: Vec<String> = columns.iter().map(Template::heading).collect();
+            let mut table = Table::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
+            for entry in entries {
+                table.row(columns.iter().map(|column| column.render(entry)).collect::<Result<Vec<_>, _>>()?);
+            }
+            table.lines().iter().try_for_each(|text| line(text))?;
+        }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_ones_own_has_a_column_for_each_template() {
+        let Format::Columns(columns) = r"table {{.ID}}\t{{.State.Status}}".parse().unwrap() else {
+            panic!("no columns")
+        };
+        assert_eq!(columns.iter().map(Template::heading).collect::<Vec<_>>(), ["ID", "STATUS"]);
+        assert_eq!("table".parse(), Ok(Format::Table));
+        assert!("table {{.ID".parse::<Format>().is_err());
+    }
 }

@@ -16,7 +16,7 @@ impl Table {
     }
 
     /// Adds a row, one text for each heading.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub fn row(&mut self, cells: impl Into<Vec<String>>) {
         self.rows.push(cells.into());
     }
 

@@ -48,6 +48,15 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// What heads a column of it: its fields by name.
+    pub fn heading(&self) -> String {
+        let of = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Field { path, .. } => path.last().map(|name| name.to_uppercase()).unwrap_or_default(),
+        };
+        self.parts.iter().map(of).collect()
+    }
+
     /// Fills the template in from `value`.
     pub fn render(&self, value: &Value) -> Result<String, TemplateError> {
         let mut out = String::new();
