@@ -3,19 +3,21 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use theca_controller::run_dir::RunDir;
 use theca_controller::sandbox::Sandbox;
 use theca_controller::sys::usage::Usage;
 use theca_controller::task::TaskRequest;
 use theca_proto::theca::keeper::v1::keeper_ttrpc::Keeper;
 use theca_proto::theca::keeper::v1::{
     AttachRequest, AttachResponse, EventsRequest, EventsResponse, InfoRequest, InfoResponse,
-    KernelLogRequest, KernelLogResponse, MetricsRequest, MetricsResponse, PauseRequest, PauseResponse,
-    PingRequest, PingResponse, ProcessesRequest, ProcessesResponse, ReadyRequest, ResumeRequest,
-    ResumeResponse, ShutdownRequest, ShutdownResponse,
+    KernelLogRequest, KernelLogResponse, MetricsRequest, MetricsResponse, OpenShimRequest, OpenShimResponse,
+    PauseRequest, PauseResponse, PingRequest, PingResponse, ProcessesRequest, ProcessesResponse,
+    ReadyRequest, ResumeRequest, ResumeResponse, ShutdownRequest, ShutdownResponse,
 };
 use theca_proto::ttrpc_glue::Answer;
 
 use crate::convert::{self, history, process, task};
+use crate::shim::endpoint::Endpoints;
 use crate::status;
 
 /// Events in one answer.
@@ -26,12 +28,14 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The service in front of one sandbox.
 pub struct KeeperService {
     sandbox: Sandbox,
+    endpoints: Endpoints,
 }
 
 impl KeeperService {
-    /// Serves `sandbox`.
-    pub fn new(sandbox: Sandbox) -> Self {
-        Self { sandbox }
+    /// Serves `sandbox`, whose folder is `folder`.
+    pub fn new(sandbox: Sandbox, folder: RunDir) -> Self {
+        let endpoints = Endpoints::new(sandbox.clone(), folder);
+        Self { sandbox, endpoints }
     }
 }
 
@@ -63,6 +67,12 @@ impl Keeper for KeeperService {
         let patience = Duration::from_millis(request.wait_ms.into()).min(LONGEST_WAIT);
         let page = self.sandbox.history().page(request.from, PAGE, patience).await;
         page.map(history::page).map_err(status::of)
+    }
+
+    async fn open_shim(&self, request: OpenShimRequest) -> Answer<OpenShimResponse> {
+        let (id, _) = task::process(&request.id, "").map_err(status::of)?;
+        let socket = self.endpoints.open(id).map_err(status::of_endpoint)?;
+        Ok(OpenShimResponse { address: format!("unix://{}", socket.display()) })
     }
 
     async fn ready(&self, _: ReadyRequest) -> Answer<InfoResponse> {

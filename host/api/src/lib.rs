@@ -6,5 +6,6 @@
 pub mod agent;
 pub mod convert;
 pub mod keeper;
+pub mod shim;
 pub mod status;
 pub mod task;

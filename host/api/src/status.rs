@@ -1,5 +1,8 @@
 //! Errors of the domain as status codes of ttrpc, which are gRPC's. The text is the whole story, cause after cause.
 
+#[cfg(feature = "daemon")]
+pub mod node;
+
 use theca_controller::Error;
 use theca_controller::agent::{AgentError, Code as AgentCode};
 use theca_controller::bundle::BundleError;
@@ -9,9 +12,25 @@ use theca_controller::task::state::TaskRefusal;
 use theca_controller::vmm::disk::DiskError;
 use ttrpc::Code;
 
+use crate::shim::endpoint::EndpointError;
+
 /// The status of `error`.
 pub fn of(error: Error) -> ttrpc::Error {
     theca_proto::ttrpc_glue::status(code(&error), story(&error))
+}
+
+/// The status of an endpoint that was not made.
+pub fn of_endpoint(error: EndpointError) -> ttrpc::Error {
+    let code = match error {
+        EndpointError::TooMany => Code::RESOURCE_EXHAUSTED,
+        EndpointError::Socket(_) | EndpointError::Serve(_) => Code::INTERNAL,
+    };
+    theca_proto::ttrpc_glue::status(code, story(&error))
+}
+
+/// The same over gRPC, whose codes have the same numbers.
+pub fn grpc(error: Error) -> tonic::Status {
+    tonic::Status::new(tonic::Code::from_i32(code(&error) as i32), story(&error))
 }
 
 fn code(error: &Error) -> Code {

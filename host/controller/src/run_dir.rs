@@ -121,6 +121,11 @@ impl RunDir {
         self.path.join("keeper.sock")
     }
 
+    /// The socket of a container's own endpoint, by its number.
+    pub fn shim_socket(&self, number: u64) -> PathBuf {
+        self.path.join(format!("shim-{number}.sock"))
+    }
+
     /// The socket behind which the guest's vsock ports are.
     pub fn vsock_socket(&self) -> PathBuf {
         self.path.join("vsock.sock")

@@ -54,8 +54,9 @@ pub fn run(args: &Args, listener: RawFd) -> anyhow::Result<()> {
 }
 
 async fn serve(setup: Setup, listener: OwnedFd) -> anyhow::Result<()> {
+    let folder = setup.folder.clone();
     let (sandbox, mut ended) = Sandbox::begin(setup);
-    let keeper = keeper_ttrpc::serve(Arc::new(KeeperService::new(sandbox.clone())));
+    let keeper = keeper_ttrpc::serve(Arc::new(KeeperService::new(sandbox.clone(), folder)));
     let listener = Listener::try_from(UnixListener::from(listener)).context("failed to listen")?;
     let mut server = Server::new()
         .add_listener(listener)

@@ -2,7 +2,7 @@
 //!
 //! The connection is made once: a guest whose agent cannot be reached any more is over.
 
-mod channel;
+pub(crate) mod channel;
 mod client;
 
 use std::sync::Arc;

@@ -4,7 +4,18 @@ pub mod agent;
 pub mod history;
 pub mod metrics;
 pub mod options;
+#[cfg(feature = "daemon")]
+pub mod payload;
 pub mod process;
+pub mod shim;
+#[cfg(feature = "daemon")]
+pub mod processes;
+#[cfg(feature = "daemon")]
+pub mod records;
+#[cfg(feature = "daemon")]
+pub mod sandbox;
+#[cfg(feature = "daemon")]
+pub mod stats2015;
 pub mod task;
 pub mod time;
 

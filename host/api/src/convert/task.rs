@@ -107,7 +107,8 @@ pub fn attach_paths(request: &AttachRequest) -> Result<AttachPaths, Error> {
     })
 }
 
-fn io(terminal: bool, stdin: &str, stdout: &str, stderr: &str) -> Result<IoRequest, Error> {
+/// A process's input and output.
+pub fn io(terminal: bool, stdin: &str, stdout: &str, stderr: &str) -> Result<IoRequest, Error> {
     Ok(IoRequest {
         terminal,
         stdin: Target::parse(stdin)?,

@@ -158,6 +158,19 @@ impl History {
         Page { next: start + events.len() as u64, lost: start - from, events }
     }
 
+    /// Number of the event with which `container`, as it is now, came to be; that of the next event if it is not there.
+    pub fn beginning_of(&self, container: &ContainerId) -> u64 {
+        let kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in kept.iter().rev().filter(|event| event.subject.container.as_ref() == Some(container)) {
+            match event.happening {
+                Happening::Created(_) => return event.sequence,
+                Happening::Deleted(_) => break,
+                _ => {}
+            }
+        }
+        kept.back().map_or(FIRST, |newest| newest.sequence + 1)
+    }
+
     /// Nothing more will happen: whoever waits hears so.
     pub fn close(&self) {
         self.0.next.send_replace(0);
@@ -215,6 +228,23 @@ mod tests {
         let history = filled(KEPT + 10);
         let page = history.page(5, 1, SOON).await.unwrap();
         assert_eq!((numbers(&page), page.next, page.lost), (vec![11], 12, 6));
+    }
+
+    #[test]
+    fn a_container_begins_with_its_latest_creation() {
+        let history = filled(2);
+        let web: ContainerId = "web".parse().unwrap();
+        let tell = |happening| {
+            history.record(Subject { container: Some(web.clone()), ..Subject::default() }, happening);
+        };
+        assert_eq!(history.beginning_of(&web), 3, "not there yet");
+        tell(Happening::Created(Arc::default()));
+        tell(Happening::Started);
+        assert_eq!(history.beginning_of(&web), 3);
+        tell(Happening::Deleted(Exit { status: 0, at: SystemTime::UNIX_EPOCH }));
+        assert_eq!(history.beginning_of(&web), 6, "not any more");
+        tell(Happening::Created(Arc::default()));
+        assert_eq!(history.beginning_of(&web), 6);
     }
 
     #[tokio::test]

@@ -1,0 +1,137 @@
+//! The endpoint of a container in a sandbox without a VM: everything but what only a guest can do.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::Uri;
+use theca_controller::install::Installation;
+use theca_controller::run_dir::RunDir;
+use theca_controller::sandbox::history::{Happening, Subject};
+use theca_controller::sandbox::{SandboxOptions, Setup, Timeline};
+use theca_proto::containerd::v1::services::shim::shim_client::ShimClient;
+use theca_proto::containerd::v1::types::event::EventType;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tonic::Code;
+
+use super::endpoint::Endpoints;
+use super::*;
+use crate::agent::GrpcConnector;
+use crate::agent::channel::{self, Channel};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Scene {
+    sandbox: Sandbox,
+    endpoints: Endpoints,
+    _root: tempfile::TempDir,
+}
+
+impl Scene {
+    fn begin() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunDir::new(root.path(), &"tests".parse().unwrap(), &"pod".parse().unwrap());
+        folder.create().unwrap();
+        let (sandbox, _) = Sandbox::begin(Setup {
+            folder: folder.clone(),
+            bundle: root.path().into(),
+            options: SandboxOptions::default(),
+            installation: Installation::own(),
+            connector: Arc::new(GrpcConnector),
+            timeline: Timeline::begin(),
+        });
+        let endpoints = Endpoints::new(sandbox.clone(), folder);
+        Self { sandbox, endpoints, _root: root }
+    }
+
+    async fn shim(&self) -> ShimClient<Channel> {
+        let socket = self.endpoints.open("web".parse().unwrap()).unwrap();
+        let channel = channel::open(UnixStream::connect(socket).await.unwrap()).await.unwrap();
+        ShimClient::with_origin(channel, Uri::from_static("http://shim"))
+    }
+
+    /// Something happens to the container `id`.
+    fn tell(&self, id: &str, guest_pid: u32, happening: Happening) {
+        let container = Some(id.parse().unwrap());
+        self.sandbox.history().record(Subject { container, guest_pid, ..Subject::default() }, happening);
+    }
+}
+
+async fn next(events: &mut tonic::Streaming<types::Event>) -> (EventType, u32, u32) {
+    let event = timeout(PATIENCE, events.message()).await.unwrap().unwrap().unwrap();
+    assert_eq!(event.id, "web");
+    (event.r#type(), event.pid, event.exit_status)
+}
+
+#[tokio::test]
+async fn before_create_the_container_has_not_been_created() {
+    let scene = Scene::begin();
+    let mut shim = scene.shim().await;
+    let refused = [
+        shim.state(StateRequest {}).await.unwrap_err(),
+        shim.start(StartRequest {}).await.unwrap_err(),
+        shim.kill(KillRequest { signal: 9, all: false, pid: 0 }).await.unwrap_err(),
+        shim.delete(DeleteRequest { pid: 7 }).await.unwrap_err(),
+    ];
+    for status in refused {
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert_eq!(status.message(), "container hasn't been created yet");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_created_is_refused_with_its_code() {
+    let scene = Scene::begin();
+    let mut shim = scene.shim().await;
+    let mut code = async |request| shim.create(request).await.unwrap_err().code();
+    let bundle = "/nonexistent".to_owned();
+    assert_eq!(code(CreateRequest { id: "web".into(), ..Default::default() }).await, Code::InvalidArgument);
+    let other = CreateRequest { id: "other".into(), bundle: bundle.clone(), ..Default::default() };
+    assert_eq!(code(other).await, Code::InvalidArgument);
+    let restored =
+        CreateRequest { bundle: bundle.clone(), checkpoint: "before".into(), ..Default::default() };
+    assert_eq!(code(restored).await, Code::Unimplemented);
+    assert_eq!(code(CreateRequest { bundle, ..Default::default() }).await, Code::InvalidArgument);
+    assert_eq!(shim.checkpoint(CheckpointRequest::default()).await.unwrap_err().code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn exit_ends_the_endpoint_and_another_can_be_opened() {
+    let scene = Scene::begin();
+    let mut shim = scene.shim().await;
+    let id: ContainerId = "web".parse().unwrap();
+    let socket = scene.endpoints.open(id.clone()).unwrap();
+    assert_eq!(scene.endpoints.open(id.clone()).unwrap(), socket, "the same as long as it serves");
+    shim.exit(ExitRequest {}).await.unwrap();
+    let gone = async {
+        while socket.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.unwrap();
+    assert_ne!(scene.endpoints.open(id).unwrap(), socket);
+}
+
+#[tokio::test]
+async fn events_since_the_creation_come_to_the_one_who_asks_and_the_last_one_again_to_the_next() {
+    let scene = Scene::begin();
+    scene.tell("web", 100, Happening::Created(Arc::default()));
+    scene.tell("other", 200, Happening::Created(Arc::default()));
+    let mut shim = scene.shim().await;
+    let mut events = shim.events(EventsRequest {}).await.unwrap().into_inner();
+    assert_eq!(next(&mut events).await, (EventType::Create, 100, 0));
+    scene.tell("web", 100, Happening::Started);
+    scene.tell("web", 100, Happening::Paused);
+    scene.tell("web", 100, Happening::Exited(Exit { status: 7, at: SystemTime::now() }));
+    assert_eq!(next(&mut events).await, (EventType::Start, 100, 0));
+    assert_eq!(next(&mut events).await, (EventType::Exit, 100, 7));
+
+    let mut second = shim.events(EventsRequest {}).await.unwrap().into_inner();
+    let superseded = timeout(PATIENCE, events.message()).await.unwrap().unwrap_err();
+    assert_eq!(superseded.code(), Code::Aborted);
+    let mut again = next(&mut second).await;
+    while again.0 != EventType::Exit {
+        again = next(&mut second).await;
+    }
+    assert_eq!(again, (EventType::Exit, 100, 7));
+}
