@@ -207,4 +207,32 @@ impl keeper::keeper_ttrpc::Keeper for Service {
     async fn processes(&self, _: keeper::ProcessesRequest) -> Answer<keeper::ProcessesResponse> {
         Err(status(Code::UNIMPLEMENTED, "processes"))
     }
+
+    async fn events(&self, _: keeper::EventsRequest) -> Answer<keeper::EventsResponse> {
+        Err(status(Code::UNIMPLEMENTED, "events"))
+    }
+
+    async fn ready(&self, _: keeper::ReadyRequest) -> Answer<keeper::InfoResponse> {
+        Err(status(Code::UNIMPLEMENTED, "ready"))
+    }
+
+    async fn ping(&self, _: keeper::PingRequest) -> Answer<keeper::PingResponse> {
+        Err(status(Code::UNIMPLEMENTED, "ping"))
+    }
+
+    async fn pause(&self, _: keeper::PauseRequest) -> Answer<keeper::PauseResponse> {
+        Err(status(Code::UNIMPLEMENTED, "pause"))
+    }
+
+    async fn resume(&self, _: keeper::ResumeRequest) -> Answer<keeper::ResumeResponse> {
+        Err(status(Code::UNIMPLEMENTED, "resume"))
+    }
+
+    async fn metrics(&self, _: keeper::MetricsRequest) -> Answer<keeper::MetricsResponse> {
+        Err(status(Code::UNIMPLEMENTED, "metrics"))
+    }
+
+    async fn shutdown(&self, _: keeper::ShutdownRequest) -> Answer<keeper::ShutdownResponse> {
+        Err(status(Code::UNIMPLEMENTED, "shutdown"))
+    }
 }
