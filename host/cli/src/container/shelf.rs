@@ -5,8 +5,8 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
 
 use super::held::Held;
 use super::id::ContainerId;
@@ -96,13 +96,13 @@ impl Shelf {
             move |source| ShelfError::Io { action, path, source }
         };
         let folder = self.folder(id);
-        fs::create_dir_all(&names).map_err(failed("make", &names))?;
+        make_private(&names).map_err(failed("make", &names))?;
         let name_lock = names.join(".lock");
         let naming = Lock::take(&name_lock).map_err(failed("lock", &name_lock))?;
         let name = self.free_name(id, name)?;
 
         let bundle = folder.bundle();
-        fs::create_dir_all(&bundle).map_err(failed("make", &bundle))?;
+        make_private(&bundle).map_err(failed("make", &bundle))?;
         let path = folder.lock();
         let lock = Lock::take(&path).map_err(failed("lock", &path))?;
         let mut new = Held::new(self.clone(), record(name), lock);
@@ -234,6 +234,12 @@ fn gone(outcome: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// Makes a folder, and those above it that are missing, for the owner alone: environments hold secrets, and whoever can open
+/// a lock can keep it.
+fn make_private(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::record::tests::a_record;
@@ -262,6 +268,18 @@ mod tests {
         }
         assert!(matches!(shelf.find("nothing"), Err(ShelfError::NotFound(typed)) if typed == "nothing"));
         assert!(matches!(shelf.find(""), Err(ShelfError::NotFound(_))));
+    }
+
+    #[test]
+    fn nobody_else_can_look_at_a_container_or_take_a_lock() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_folder, shelf) = a_shelf();
+        let held = add(&shelf, None).unwrap();
+        let folder = shelf.folder(&held.record.id);
+        for path in [shelf.roots().data(), &shelf.roots().names(), folder.path(), &folder.bundle()] {
+            let mode = fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", path.display());
+        }
     }
 
     #[test]
