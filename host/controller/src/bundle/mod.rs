@@ -94,6 +94,11 @@ impl Bundle {
         self.spec.remove("process").map(|process| process.to_string().into_bytes()).unwrap_or_default()
     }
 
+    /// The whole specification, as JSON.
+    pub fn into_json(self) -> Vec<u8> {
+        Value::Object(self.spec).to_string().into_bytes()
+    }
+
     /// The specification as the guest gets it.
     pub fn into_guest_spec(
         mut self,

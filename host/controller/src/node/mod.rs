@@ -21,6 +21,7 @@ pub mod recovery;
 pub mod sandbox;
 pub mod store;
 pub mod task;
+mod template;
 pub mod values;
 
 use std::path::PathBuf;

@@ -1,0 +1,154 @@
+//! Counters in the shape that they had in 2015, from those of a cgroup v2.
+//!
+//! What cgroup v2 does not count stays empty: usage by processor, queues and times of block devices, huge pages.
+
+use std::time::UNIX_EPOCH;
+
+use prost::Message;
+use theca_controller::node::Error;
+use theca_controller::node::keeper::Sample;
+use theca_proto::io::containerd::cgroups::v2::{CpuStat, IoEntry, MemoryEvents, MemoryStat, Metrics};
+use theca_proto::types::{
+    BlkioStats, BlkioStatsEntry, CgroupStats, CpuStats, CpuUsage, MemoryData, MemoryStats, Stats,
+    ThrottlingData,
+};
+
+/// A sample.
+pub fn stats(sample: &Sample) -> Result<Stats, Error> {
+    let metrics = metrics(sample)?;
+    let events = metrics.memory_events.unwrap_or_default();
+    Ok(Stats {
+        network_stats: Vec::new(),
+        cgroup_stats: Some(CgroupStats {
+            cpu_stats: Some(cpu(&metrics.cpu.unwrap_or_default())),
+            memory_stats: Some(memory(&metrics.memory.unwrap_or_default(), &events)),
+            blkio_stats: Some(blkio(&metrics.io.unwrap_or_default().usage)),
+            hugetlb_stats: Default::default(),
+        }),
+        timestamp: sample.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+    })
+}
+
+/// A sample, decoded.
+pub fn metrics(sample: &Sample) -> Result<Metrics, Error> {
+    Metrics::decode(sample.metrics.value.as_slice())
+        .map_err(|error| Error::Internal(format!("the sandbox's counters are malformed: {error}")))
+}
+
+fn cpu(cpu: &CpuStat) -> CpuStats {
+    let nanoseconds = |microseconds: u64| microseconds.saturating_mul(1000);
+    CpuStats {
+        cpu_usage: Some(CpuUsage {
+            total_usage: nanoseconds(cpu.usage_usec),
+            percpu_usage: Vec::new(),
+            usage_in_kernelmode: nanoseconds(cpu.system_usec),
+            usage_in_usermode: nanoseconds(cpu.user_usec),
+        }),
+        throttling_data: Some(ThrottlingData {
+            periods: cpu.nr_periods,
+            throttled_periods: cpu.nr_throttled,
+            throttled_time: nanoseconds(cpu.throttled_usec),
+        }),
+    }
+}
+
+fn memory(memory: &MemoryStat, events: &MemoryEvents) -> MemoryStats {
+    let only = |usage| Some(MemoryData { usage, ..MemoryData::default() });
+    let stats = [
+        ("cache", memory.file),
+        ("rss", memory.anon),
+        ("mapped_file", memory.file_mapped),
+        ("dirty", memory.file_dirty),
+        ("writeback", memory.file_writeback),
+        ("shmem", memory.shmem),
+        ("pgfault", memory.pgfault),
+        ("pgmajfault", memory.pgmajfault),
+        ("inactive_anon", memory.inactive_anon),
+        ("active_anon", memory.active_anon),
+        ("inactive_file", memory.inactive_file),
+        ("active_file", memory.active_file),
+        ("unevictable", memory.unevictable),
+    ];
+    MemoryStats {
+        cache: memory.file,
+        usage: Some(MemoryData { usage: memory.usage, max_usage: memory.max_usage, failcnt: events.max }),
+        swap_usage: only(memory.swap_usage),
+        kernel_usage: only(memory.kernel_stack.saturating_add(memory.slab)),
+        stats: stats.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    }
+}
+
+fn blkio(devices: &[IoEntry]) -> BlkioStats {
+    let entry = |device: &IoEntry, op: &str, value| BlkioStatsEntry {
+        major: device.major,
+        minor: device.minor,
+        op: op.into(),
+        value,
+    };
+    let both = |read: fn(&IoEntry) -> u64, written: fn(&IoEntry) -> u64| {
+        let of = |device| [entry(device, "Read", read(device)), entry(device, "Write", written(device))];
+        devices.iter().flat_map(of).collect()
+    };
+    BlkioStats {
+        io_service_bytes_recursive: both(|device| device.rbytes, |device| device.wbytes),
+        io_serviced_recursive: both(|device| device.rios, |device| device.wios),
+        ..BlkioStats::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use theca_controller::node::values::Payload;
+    use theca_proto::io::containerd::cgroups::v2::IoStat;
+
+    use super::*;
+
+    fn sample(metrics: &Metrics) -> Sample {
+        let value = metrics.encode_to_vec();
+        let metrics = Payload { type_url: theca_proto::type_url::CGROUP_METRICS.into(), value };
+        Sample { at: SystemTime::UNIX_EPOCH + Duration::from_secs(77), metrics }
+    }
+
+    #[test]
+    fn the_counters_of_a_cgroup_have_the_shape_of_2015() {
+        let disk = IoEntry { major: 254, minor: 0, rbytes: 10, wbytes: 20, rios: 1, wios: 2 };
+        let stats = stats(&sample(&Metrics {
+            cpu: Some(CpuStat {
+                usage_usec: 3,
+                user_usec: 2,
+                system_usec: 1,
+                nr_throttled: 4,
+                ..Default::default()
+            }),
+            memory: Some(MemoryStat { usage: 100, max_usage: 200, file: 30, anon: 40, ..Default::default() }),
+            memory_events: Some(MemoryEvents { max: 5, ..Default::default() }),
+            io: Some(IoStat { usage: vec![disk] }),
+            ..Default::default()
+        }))
+        .unwrap();
+        assert_eq!(stats.timestamp, 77);
+        let cgroup = stats.cgroup_stats.unwrap();
+        let cpu = cgroup.cpu_stats.unwrap();
+        let usage = cpu.cpu_usage.unwrap();
+        assert_eq!(
+            (usage.total_usage, usage.usage_in_usermode, usage.usage_in_kernelmode),
+            (3000, 2000, 1000)
+        );
+        assert_eq!(cpu.throttling_data.unwrap().throttled_periods, 4);
+        let memory = cgroup.memory_stats.unwrap();
+        assert_eq!(memory.usage.unwrap(), MemoryData { usage: 100, max_usage: 200, failcnt: 5 });
+        assert_eq!((memory.cache, memory.stats["rss"]), (30, 40));
+        let bytes = cgroup.blkio_stats.unwrap().io_service_bytes_recursive;
+        let bytes: Vec<_> = bytes.iter().map(|entry| (entry.major, entry.op.as_str(), entry.value)).collect();
+        assert_eq!(bytes, [(254, "Read", 10), (254, "Write", 20)]);
+    }
+
+    #[test]
+    fn counters_that_are_none_are_an_error_and_no_zeros() {
+        let mut sample = sample(&Metrics::default());
+        sample.metrics.value = b"\xff\xff".to_vec();
+        assert!(stats(&sample).is_err());
+    }
+}

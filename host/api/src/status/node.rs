@@ -1,0 +1,58 @@
+//! Errors of the node as gRPC's status codes: the one table of all five generations. What differs between those is words.
+
+use theca_controller::error::story;
+use theca_controller::node::{Error, Kind};
+use tonic::{Code, Status};
+
+/// Longest text in bytes. It travels as a header, up to three times as long, and clients bound those at 8 KiB together.
+const MAX_TEXT: usize = 2000;
+
+/// The status of `error`, which tells its whole story.
+pub fn refusal(error: Error) -> Status {
+    in_words(&error, None)
+}
+
+/// The status of `error`, in the words of a generation that had some.
+pub fn in_words(error: &Error, words: Option<String>) -> Status {
+    let mut text = words.unwrap_or_else(|| story(error));
+    if text.len() > MAX_TEXT {
+        let cut = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
+    }
+    Status::new(code(error.kind()), text)
+}
+
+fn code(kind: Kind) -> Code {
+    match kind {
+        Kind::NotFound => Code::NotFound,
+        Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::InvalidArgument => Code::InvalidArgument,
+        Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::PermissionDenied => Code::PermissionDenied,
+        Kind::ResourceExhausted => Code::ResourceExhausted,
+        Kind::DeadlineExceeded => Code::DeadlineExceeded,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::Unimplemented => Code::Unimplemented,
+        Kind::Internal => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_has_the_kind_for_code_and_the_story_for_text() {
+        let refused = refusal(Error::UnknownContainer("web".parse().unwrap()));
+        assert_eq!((refused.code(), refused.message()), (Code::NotFound, "container web does not exist"));
+        let refused = refusal(Error::Unsupported("checkpointing a container"));
+        assert_eq!(refused.code(), Code::Unimplemented);
+    }
+
+    #[test]
+    fn a_text_fits_into_a_header_whatever_a_client_sent() {
+        let refused = refusal(Error::Invalid("é".repeat(100_000)));
+        assert!(refused.message().len() <= MAX_TEXT + 3, "{}", refused.message().len());
+    }
+}
