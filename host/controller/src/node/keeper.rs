@@ -1,12 +1,12 @@
 //! What the node asks of keepers, as traits: the real ones speak ttrpc (crate `api`), tests use fakes.
 //!
-//! A keeper owns its sandbox's VM and tasks and outlives the node's process; the node only drives it. Calls but
-//! [`Keeper::wait`] and [`Keeper::gone`] are bounded in time by the implementation.
+//! A keeper owns its sandbox's VM and tasks and outlives the node's process; the node only drives it, and follows what
+//! happens there by its numbered events. Every call is bounded in time by the implementation.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
@@ -78,22 +78,19 @@ pub struct Launch {
     pub memory_mib: u64,
     /// Added to the guest kernel's command line.
     pub kernel_args: Vec<String>,
-    /// Disks of the only task; with any, the VM boots before it is asked for.
-    pub disks: Vec<Mount>,
-    /// The sandbox serves this one task only.
-    pub one_task: bool,
+    /// The sandbox serves one task, whose root these mounts are: with any that are disks, the VM boots at once, else with
+    /// the task. `None`: it serves any number, boots at once and lasts until it is told to end.
+    pub one_task: Option<Vec<Mount>>,
 }
 
 /// Keepers of this machine.
 #[async_trait]
 pub trait Keepers: Send + Sync {
-    /// Starts a keeper and connects to it. What an earlier one of that name has left is removed first; a failure leaves
-    /// nothing.
+    /// Starts a keeper and connects to it, as soon as it listens. What an earlier one of that name has left is removed
+    /// first. A failure may leave something, which [`Keepers::clear`] removes; so may dropping the future.
     async fn spawn(&self, launch: Launch) -> Answer<Arc<dyn Keeper>>;
     /// Connects to a keeper that runs; `None` when none serves.
     async fn connect(&self, namespace: &Namespace, sandbox: &SandboxId) -> Answer<Option<Arc<dyn Keeper>>>;
-    /// Sandboxes of which there is something on this machine, running or left over.
-    async fn present(&self, namespace: &Namespace) -> Answer<Vec<SandboxId>>;
     /// Kills what runs of a sandbox and removes what lies about. Idempotent, bounded in time.
     async fn clear(&self, namespace: &Namespace, sandbox: &SandboxId) -> Answer<()>;
     /// Where the keeper's task API is: `ttrpc+unix://` and a path.
@@ -172,7 +169,8 @@ pub struct Info {
 }
 
 /// Counters of a container at a moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sample {
     /// When they were read.
     pub at: SystemTime,
@@ -183,8 +181,6 @@ pub struct Sample {
 /// One sandbox's keeper. A missing `exec` means the container's init.
 #[async_trait]
 pub trait Keeper: Send + Sync {
-    /// Boots the VM if it does not run, and answers when its agent does.
-    async fn boot(&self) -> Answer<()>;
     /// Makes a task, without running it.
     async fn create(&self, task: NewTask) -> Answer<()>;
     /// Lets a created task or an added process run.
@@ -201,8 +197,6 @@ pub trait Keeper: Send + Sync {
     ) -> Answer<()>;
     /// Forgets an ended process, or a task that has ended or was not started, and answers how it ended.
     async fn delete(&self, container: &ContainerId, exec: Option<&ExecId>) -> Answer<Exit>;
-    /// Answers when a process has ended and its output has been delivered. Has no bound.
-    async fn wait(&self, container: &ContainerId, exec: Option<&ExecId>) -> Answer<Exit>;
     /// The container's processes, its init first.
     async fn processes(&self, container: &ContainerId) -> Answer<Vec<ProcessReport>>;
     /// Freezes a container.
@@ -227,8 +221,97 @@ pub trait Keeper: Send + Sync {
     async fn info(&self) -> Answer<Info>;
     /// The guest's kernel log.
     async fn kernel_log(&self) -> Answer<Vec<u8>>;
-    /// Ends the sandbox, whatever runs in it, in an orderly way. Once this answers it has gone.
-    async fn shutdown(&self) -> Answer<()>;
-    /// Answers when the keeper has ended, however. Has no bound.
-    async fn gone(&self);
+    /// Answers once the guest's agent does, booting the VM if nothing has yet; or why it does not.
+    async fn ready(&self) -> Answer<Info>;
+    /// OK when the guest's agent answers within a few seconds.
+    async fn ping(&self) -> Answer<()>;
+    /// Stops the whole VM where it is. Idempotent.
+    async fn freeze(&self) -> Answer<()>;
+    /// Lets it go on. Idempotent.
+    async fn thaw(&self) -> Answer<()>;
+    /// What the sandbox uses.
+    async fn usage(&self) -> Answer<Usage>;
+    /// What has happened from number `from` on. Waits for something, at most for `patience`; then the page is empty. Once the
+    /// sandbox is gone: what is left, then [`KeeperError::Gone`].
+    async fn events(&self, from: u64, patience: Duration) -> Answer<Page>;
+    /// Ends the sandbox, whatever runs in it: SIGTERM, `grace`, SIGKILL. Once this answers it has gone.
+    async fn shutdown(&self, grace: Duration) -> Answer<()>;
+}
+
+/// What a sandbox uses. What cannot be told is 0 or missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// cgroup v2 files of all containers together: name to content.
+    pub files: BTreeMap<String, String>,
+    /// Memory in use in the guest, in bytes.
+    pub guest_used_bytes: u64,
+    /// Resident memory of the agent, in bytes.
+    pub agent_resident_bytes: u64,
+    /// Resident memory of the keeper, in bytes.
+    pub keeper_resident_bytes: u64,
+    /// Resident memory of the VMM, in bytes.
+    pub vmm_resident_bytes: u64,
+    /// Processor time of the VMM, its guest's included, in microseconds.
+    pub vmm_cpu_usec: u64,
+}
+
+/// Some of a keeper's events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The events, oldest first.
+    pub events: Vec<Happening>,
+    /// Where to go on.
+    pub next: u64,
+    /// Events that were asked for and are not kept any more.
+    pub lost: u64,
+}
+
+/// Something that happened in a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happening {
+    /// One more than the one before; from 1.
+    pub number: u64,
+    /// `None`: the sandbox.
+    pub container: Option<ContainerId>,
+    /// `None`: init, or the container as a whole.
+    pub exec: Option<ExecId>,
+    /// In the guest; 0 for what has not started.
+    pub pid: u32,
+    /// What.
+    pub what: Happened,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// The agent answers.
+    VmReady,
+    /// The VM is over, or did not come up. Exits of its tasks may follow.
+    VmEnded {
+        /// For people, with the guest's last words.
+        reason: String,
+        /// The guest powered off, or somebody asked for it.
+        orderly: bool,
+    },
+    /// A container exists.
+    Created {
+        /// Its bundle.
+        bundle: PathBuf,
+    },
+    /// Its init runs.
+    Started,
+    /// A process was added.
+    ExecAdded,
+    /// And runs.
+    ExecStarted,
+    /// A process has ended and its output is written.
+    Exited(Exit),
+    /// The guest's kernel killed something of the container for memory.
+    OutOfMemory,
+    /// The container is frozen.
+    Paused,
+    /// And goes on.
+    Resumed,
+    /// The container is forgotten.
+    Deleted(Exit),
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The state of a sandbox lives with its keeper, which outlives this process. What the node adds — which events were told,
-//! exec ids that it made up, exits that nobody fetched — is written down beside it ([`sandbox::journal`]), and
+//! exec ids that it made up, exits that nobody fetched — is written down beside it ([`journal`]), and
 //! [`recovery`] puts both together when the node begins.
 
 pub mod error;
@@ -17,7 +17,9 @@ pub mod events;
 pub mod fields;
 pub mod filter;
 pub mod keeper;
-pub mod recovery;
+mod journal;
+mod recovery;
+mod shared;
 pub mod sandbox;
 pub mod store;
 pub mod task;
@@ -28,8 +30,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::events::{Bus, Subscription};
+use self::events::Subscription;
+use self::journal::Journal;
 use self::keeper::Keepers;
+use self::shared::Shared;
 use self::store::Store;
 use self::values::Machine;
 use crate::id::Namespace;
@@ -81,22 +85,20 @@ pub struct Node {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    store: Arc<Store>,
-    bus: Bus,
-}
-
 impl Node {
     /// Reads what was written down, finds what runs, and takes it over. Returns when every sandbox that runs is adopted and
     /// the end of every one that does not is noted. Needs a tokio runtime.
     pub async fn open(setup: Setup) -> Result<Self> {
         let store = Arc::new(Store::open(&setup.root)?);
-        Ok(Self { shared: Arc::new(Shared { store, bus: Bus::default() }) })
+        let journal = Journal::open(&setup.state)?;
+        let node = Self { shared: Shared::new(store, journal, setup.keepers, setup.limits) };
+        recovery::recover(&node).await;
+        Ok(node)
     }
 
     /// Ends subscriptions and stops looking after sandboxes, which go on running.
     pub async fn close(&self) {
-        self.shared.bus.close();
+        self.shared.close().await;
     }
 
     /// What happens in `namespace` from now on.
@@ -106,7 +108,9 @@ impl Node {
 
     /// Namespaces that have a sandbox.
     pub fn namespaces(&self) -> Vec<Namespace> {
-        Vec::new()
+        let mut all: Vec<_> = self.shared.sandboxes(None).iter().map(|handle| handle.namespace.clone()).collect();
+        all.dedup();
+        all
     }
 
     /// The machine that this is.

@@ -1,1 +1,127 @@
-//! What a node that begins makes of what it finds.
+//! What a node that begins makes of what it finds: what was written down, and what runs.
+//!
+//! | written down | its keeper | becomes |
+//! | --- | --- | --- |
+//! | created | – | created; what a start that was cut off has left is removed |
+//! | created, for one container | – | nothing: nobody was told of it |
+//! | ready or paused | serves | adopted; its events go on from the one that was told last |
+//! | ready or paused | gone | stopped with 255, its tasks with 137, told once; nothing of it is left |
+//! | stopped | – | stopped, until somebody fetches that |
+//!
+//! After a boot of the machine nothing is written down any more, and nothing runs.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tracing::{info, warn};
+
+use super::Node;
+use super::journal::SandboxEntry;
+use super::keeper::Keeper;
+use super::sandbox::actor::Actor;
+use super::sandbox::handle::Handle;
+use super::sandbox::mirror::{Mirror, News};
+use super::sandbox::{FAILED, Standing};
+use super::values::Exit;
+use crate::id::Namespace;
+
+/// Takes over what is there. Answers when the ends that nobody saw are told, which the first subscriber will hear.
+pub async fn recover(node: &Node) {
+    let mut tasks = node.shared.journal.tasks.all();
+    for (namespace, entry) in node.shared.journal.sandboxes.all() {
+        let mut mirror = Mirror::new(entry);
+        let here: Vec<_> = tasks
+            .extract_if(.., |(name, record)| *name == namespace && record.sandbox == mirror.entry.create.id)
+            .collect();
+        mirror.tasks.extend(here.into_iter().map(|(_, record)| (record.container.clone(), record)));
+        recover_one(node, namespace, mirror).await;
+    }
+    // Their sandboxes are gone for good: they were being deleted.
+    for (namespace, record) in tasks {
+        if let Err(error) = node.shared.journal.tasks.remove(&namespace, record.container.as_str()) {
+            warn!(container = %record.container, %error, "the record of a task without a sandbox stays");
+        }
+    }
+    node.shared.bus.recovered();
+}
+
+async fn recover_one(node: &Node, namespace: Namespace, mirror: Mirror) {
+    let entry = mirror.entry.clone();
+    let id = entry.create.id.clone();
+    let unfinished = entry.own_of_container && mirror.tasks.is_empty();
+    if unfinished || entry.standing == Standing::Created {
+        clear(node, &namespace, &entry).await;
+    }
+    if unfinished {
+        if let Err(error) = node.shared.journal.sandboxes.remove(&namespace, id.as_str()) {
+            warn!(sandbox = %id, %error, "the record of a sandbox that nobody was told of stays");
+        }
+        return;
+    }
+    let keeper = match entry.standing {
+        Standing::Created => None,
+        _ => node.shared.keepers.connect(&namespace, &id).await.unwrap_or_else(|error| {
+            warn!(sandbox = %id, %error, "the keeper of a sandbox cannot be reached");
+            None
+        }),
+    };
+    let containers: Vec<_> = mirror.tasks.keys().cloned().collect();
+    let (handle, mut actor) = node.sandbox_of(&namespace, mirror);
+    for container in &containers {
+        // Ids were unique when they were written down.
+        let _ = node.shared.reserve(&namespace, container, &id);
+    }
+    if let Err(error) = node.shared.add(handle.clone()) {
+        warn!(sandbox = %id, %error, "a sandbox was written down twice");
+        return;
+    }
+    match keeper {
+        Some(keeper) => adopt(node, &handle, &mut actor, keeper).await,
+        None if matches!(entry.standing, Standing::Ready | Standing::Paused) => {
+            lost(node, &handle, &entry).await
+        }
+        None => {}
+    }
+    node.shared.spawn(actor.run());
+}
+
+async fn adopt(node: &Node, handle: &Arc<Handle>, actor: &mut Actor, keeper: Arc<dyn Keeper>) {
+    handle.set_keeper(Some(keeper.clone()));
+    if let Err(error) = node.catch_up(handle, &keeper).await {
+        warn!(sandbox = %handle.id, %error, "the keeper does not tell what has happened");
+    }
+    if handle.mirror().entry.vm_over {
+        handle.vm_over.notify_one();
+    }
+    match keeper.info().await {
+        Ok(info) => {
+            node.change(handle, |mirror| {
+                mirror.entry.pid = info.vmm_pid;
+                News { entry_changed: true, ..News::default() }
+            });
+        }
+        Err(error) => warn!(sandbox = %handle.id, %error, "the keeper does not tell of itself"),
+    }
+    actor.follow(keeper);
+    info!(sandbox = %handle.id, "sandbox adopted");
+}
+
+async fn lost(node: &Node, handle: &Arc<Handle>, entry: &SandboxEntry) {
+    let words = node.shared.keepers.last_words(&handle.namespace, &handle.id).await;
+    clear(node, &handle.namespace, entry).await;
+    let mut reason = "its keeper ended while thecad did not run".to_owned();
+    if !words.is_empty() {
+        reason.push_str("; the guest's last words:\n");
+        reason.push_str(&words);
+    }
+    info!(sandbox = %handle.id, reason, "sandbox lost");
+    let exit = Exit { status: FAILED, at: SystemTime::now() };
+    node.change(handle, |mirror| mirror.ended(exit, reason));
+}
+
+async fn clear(node: &Node, namespace: &Namespace, entry: &SandboxEntry) {
+    let id = &entry.create.id;
+    if let Err(error) = node.shared.keepers.clear(namespace, id).await {
+        warn!(sandbox = %id, %error, "something of a sandbox stays");
+    }
+}

@@ -12,10 +12,13 @@
 //! A create or start that fails leaves nothing: the id is free again. A sandbox that has stopped keeps how it ended, for
 //! any number of waiters, until it is shut down.
 
-pub mod journal;
-pub mod state;
+pub(in crate::node) mod actor;
+mod ending;
+pub(in crate::node) use ending::FAILED;
+pub(in crate::node) mod handle;
+pub(in crate::node) mod mirror;
+mod starting;
 mod verbs;
-pub(in crate::node) use verbs::unwritten as verbs_unwritten;
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -35,7 +38,8 @@ pub struct Resources {
 }
 
 /// A sandbox to create.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CreateSandbox {
     /// Its id, unique in its namespace.
     pub id: SandboxId,
@@ -75,7 +79,7 @@ pub enum Standing {
     Created,
     /// It takes tasks.
     Ready,
-    /// Its containers are frozen.
+    /// Its VM stands still.
     Paused,
     /// It has ended.
     Stopped,
@@ -123,8 +127,14 @@ pub struct SandboxMetrics {
     pub vmm_resident_bytes: u64,
     /// Processor time of the VMM on the host, in microseconds, its guest's included.
     pub vmm_cpu_usec: u64,
+    /// Resident memory of the keeper on the host, in bytes.
+    pub keeper_resident_bytes: u64,
     /// Memory in use in the guest, in bytes.
     pub guest_used_bytes: u64,
+    /// Resident memory of the agent in the guest, in bytes.
+    pub agent_resident_bytes: u64,
+    /// cgroup v2 files of all containers together: name to content.
+    pub files: BTreeMap<String, String>,
     /// How large it is.
     pub resources: Resources,
 }

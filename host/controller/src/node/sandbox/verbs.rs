@@ -1,33 +1,48 @@
 //! The sandbox controller's calls on [`Node`].
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use super::{CreateSandbox, SandboxMetrics, SandboxStatus, Started, UpdateSandbox};
+use tokio::sync::mpsc;
+
+use super::actor::{self, Actor};
+use super::handle::{Handle, Request};
+use super::mirror::{Mirror, News};
+use super::{CreateSandbox, SandboxMetrics, SandboxStatus, Standing, Started, UpdateSandbox};
 use crate::id::{Namespace, SandboxId};
+use crate::node::events::What;
+use crate::node::journal::SandboxEntry;
+use crate::node::keeper::Keeper;
 use crate::node::values::{Exit, Platform};
-use crate::node::{Error, Node, Result};
+use crate::node::{Error, Node, Result, TASK_API};
+
+/// Most processors and RAM that a sandbox may ask for; the machine has its own say.
+const MOST: (u32, u64) = (255, 16 << 20);
 
 impl Node {
-    /// Makes a sandbox without running it. [`Error::SandboxExists`] for an id that is in use, invalid-argument
-    /// errors for what can never be run. A failure leaves nothing.
+    /// Makes a sandbox without running it. [`Error::SandboxExists`] for an id that is in use, [`Error::Invalid`] for what can
+    /// never be run. A failure leaves nothing.
     pub async fn create_sandbox(&self, namespace: &Namespace, create: CreateSandbox) -> Result<()> {
-        unwritten((namespace, create))
+        self.new_sandbox(namespace, SandboxEntry::new(create, false)).await.map(drop)
     }
 
     /// Starts the keeper and boots the VM, and answers when it takes tasks. Of one that is ready: answers again. A failure
     /// leaves nothing, the id is free again and the error has the guest's last words.
     pub async fn start_sandbox(&self, namespace: &Namespace, id: &SandboxId) -> Result<Started> {
-        unwritten((namespace, id))
+        self.shared.sandbox(namespace, id)?.ask(Request::Start).await
     }
 
     /// Create and start in one: the form of 2022.
     pub async fn run_sandbox(&self, namespace: &Namespace, create: CreateSandbox) -> Result<Started> {
-        unwritten((namespace, create))
+        let handle = self.new_sandbox(namespace, SandboxEntry::new(create, false)).await?;
+        handle.ask(Request::Start).await
     }
 
     /// What the sandbox can run.
     pub async fn platform(&self, namespace: &Namespace, id: &SandboxId) -> Result<Platform> {
-        unwritten((namespace, id))
+        self.shared.sandbox(namespace, id)?;
+        Ok(Platform { os: "linux".into(), architecture: "amd64".into(), variant: String::new() })
     }
 
     /// Ends the sandbox: its containers get SIGTERM, then the guest powers off, both within `timeout` (`None`: the node's
@@ -38,12 +53,19 @@ impl Node {
         id: &SandboxId,
         timeout: Option<Duration>,
     ) -> Result<()> {
-        unwritten((namespace, id, timeout))
+        let handle = self.shared.sandbox(namespace, id)?;
+        handle.interrupt();
+        let grace = timeout.unwrap_or(self.shared.limits.stop);
+        handle.ask(|reply| Request::Stop(grace, reply)).await
     }
 
     /// Answers when the sandbox has ended, at once if it already has. Any number of callers.
     pub async fn wait_sandbox(&self, namespace: &Namespace, id: &SandboxId) -> Result<Exit> {
-        unwritten((namespace, id))
+        let handle = self.shared.sandbox(namespace, id)?;
+        tokio::select! {
+            exit = handle.until(|mirror| mirror.entry.exit) => exit,
+            () = self.shared.closing() => Err(Error::Closed),
+        }
     }
 
     /// How the sandbox stands. `verbose` asks its keeper and guest too, which takes a bounded time.
@@ -53,12 +75,17 @@ impl Node {
         id: &SandboxId,
         verbose: bool,
     ) -> Result<SandboxStatus> {
-        unwritten((namespace, id, verbose))
+        let handle = self.shared.sandbox(namespace, id)?;
+        let mut status = self.status_of(&handle);
+        if verbose {
+            status.info = self.facts(&handle).await;
+        }
+        Ok(status)
     }
 
     /// All sandboxes of a namespace, by id, those that the node made for single containers included.
     pub async fn sandboxes(&self, namespace: &Namespace) -> Result<Vec<SandboxStatus>> {
-        unwritten(namespace)
+        Ok(self.shared.sandboxes(Some(namespace)).iter().map(|handle| self.status_of(handle)).collect())
     }
 
     /// Stops the sandbox where that is still to be done (`timeout` as for [`Node::stop_sandbox`]), forgets it and its tasks
@@ -69,12 +96,40 @@ impl Node {
         id: &SandboxId,
         timeout: Option<Duration>,
     ) -> Result<()> {
-        unwritten((namespace, id, timeout))
+        let Ok(handle) = self.shared.sandbox(namespace, id) else { return Ok(()) };
+        handle.interrupt();
+        let grace = timeout.unwrap_or(self.shared.limits.stop);
+        match handle.ask(|reply| Request::Shutdown(grace, reply)).await {
+            // Somebody else's Shutdown was quicker.
+            Err(Error::UnknownSandbox(_)) => Ok(()),
+            other => other,
+        }
     }
 
     /// Counters of its containers and of its VMM.
     pub async fn sandbox_metrics(&self, namespace: &Namespace, id: &SandboxId) -> Result<SandboxMetrics> {
-        unwritten((namespace, id))
+        let handle = self.shared.sandbox(namespace, id)?;
+        let keeper = self.running(&handle, "measure")?;
+        let usage = keeper.usage().await?;
+        let names: Vec<_> = handle.mirror().tasks.keys().cloned().collect();
+        let mut containers = Vec::new();
+        for container in names {
+            // One that was deleted meanwhile, or has nothing to tell, is left out.
+            if let Ok(sample) = self.stats(namespace, &container).await {
+                containers.push((container, sample));
+            }
+        }
+        Ok(SandboxMetrics {
+            at: SystemTime::now(),
+            containers,
+            vmm_resident_bytes: usage.vmm_resident_bytes,
+            vmm_cpu_usec: usage.vmm_cpu_usec,
+            keeper_resident_bytes: usage.keeper_resident_bytes,
+            guest_used_bytes: usage.guest_used_bytes,
+            agent_resident_bytes: usage.agent_resident_bytes,
+            files: usage.files,
+            resources: handle.mirror().entry.create.resources,
+        })
     }
 
     /// Changes what may be changed of a sandbox that has not ended.
@@ -84,30 +139,188 @@ impl Node {
         id: &SandboxId,
         update: UpdateSandbox,
     ) -> Result<()> {
-        unwritten((namespace, id, update))
+        let handle = self.shared.sandbox(namespace, id)?;
+        let mut refused = None;
+        self.change(&handle, |mirror| {
+            let entry = &mut mirror.entry;
+            let create = &mut entry.create;
+            let state = |state| Some(Error::SandboxState { sandbox: id.clone(), verb: "update", state });
+            let larger = update.resources.is_some_and(|wanted| {
+                wanted.vcpus > create.resources.vcpus.max(1)
+                    || wanted.memory_mib > create.resources.memory_mib.max(256)
+            });
+            match entry.standing {
+                Standing::Stopped => refused = state("has ended"),
+                Standing::Ready | Standing::Paused if larger => {
+                    refused = state("runs and cannot become larger: make another one of that size");
+                }
+                _ => {
+                    let UpdateSandbox { labels, annotations, extensions, resources } = update;
+                    create.labels = labels.unwrap_or_else(|| std::mem::take(&mut create.labels));
+                    create.annotations =
+                        annotations.unwrap_or_else(|| std::mem::take(&mut create.annotations));
+                    create.extensions = extensions.unwrap_or_else(|| std::mem::take(&mut create.extensions));
+                    if entry.standing == Standing::Created {
+                        create.resources = resources.unwrap_or(create.resources);
+                    }
+                }
+            }
+            News { entry_changed: refused.is_none(), ..News::default() }
+        });
+        refused.map_or(Ok(()), Err)
     }
 
-    /// Freezes all its containers; none can be created until [`Node::resume_sandbox`]. Of a paused one: OK.
+    /// Stops its VM where it is; what needs the guest is refused until [`Node::resume_sandbox`]. Of a paused one: OK.
     pub async fn pause_sandbox(&self, namespace: &Namespace, id: &SandboxId) -> Result<()> {
-        unwritten((namespace, id))
+        let handle = self.shared.sandbox(namespace, id)?;
+        self.running(&handle, "pause")?.freeze().await?;
+        self.stands(&handle, Standing::Ready, Standing::Paused);
+        Ok(())
     }
 
     /// Undoes [`Node::pause_sandbox`]. Of one that is ready: OK.
     pub async fn resume_sandbox(&self, namespace: &Namespace, id: &SandboxId) -> Result<()> {
-        unwritten((namespace, id))
+        let handle = self.shared.sandbox(namespace, id)?;
+        self.running(&handle, "resume")?.thaw().await?;
+        self.stands(&handle, Standing::Paused, Standing::Ready);
+        Ok(())
     }
 
     /// OK if keeper and guest answer within a few seconds.
     pub async fn ping_sandbox(&self, namespace: &Namespace, id: &SandboxId) -> Result<()> {
-        unwritten((namespace, id))
+        let handle = self.shared.sandbox(namespace, id)?;
+        Ok(self.running(&handle, "ping")?.ping().await?)
     }
 
     /// The guest's kernel log; the console's while the guest does not answer.
     pub async fn kernel_log(&self, namespace: &Namespace, id: &SandboxId) -> Result<Vec<u8>> {
-        unwritten((namespace, id))
+        let handle = self.shared.sandbox(namespace, id)?;
+        Ok(self.running(&handle, "read the kernel log of")?.kernel_log().await?)
+    }
+
+    /// Takes the id and begins the actor.
+    pub(in crate::node) async fn new_sandbox(
+        &self,
+        namespace: &Namespace,
+        entry: SandboxEntry,
+    ) -> Result<Arc<Handle>> {
+        check(&entry.create)?;
+        let id = entry.create.id.clone();
+        let (handle, actor) = self.sandbox_of(namespace, Mirror::new(entry));
+        self.shared.add(handle.clone())?;
+        // `theca run` has sandboxes too, of which nobody tells the node.
+        let taken = match self.shared.keepers.connect(namespace, &id).await {
+            Ok(None) => None,
+            Ok(Some(_)) => Some(Error::SandboxExists(id)),
+            Err(error) => Some(error.into()),
+        };
+        let kept = taken
+            .map_or_else(|| self.shared.journal.sandboxes.put(namespace, handle.mirror().entry.clone()), Err);
+        if let Err(error) = kept {
+            self.shared.remove(&handle);
+            return Err(error);
+        }
+        self.shared.spawn(actor.run());
+        Ok(handle)
+    }
+
+    /// A handle and the actor that is to be run for it.
+    pub(in crate::node) fn sandbox_of(&self, namespace: &Namespace, mirror: Mirror) -> (Arc<Handle>, Actor) {
+        let (requests, inbox) = mpsc::channel(actor::QUEUE);
+        let handle = Arc::new(Handle::new(namespace.clone(), mirror, requests));
+        (handle.clone(), Actor::new(self.clone(), handle, inbox))
+    }
+
+    /// The keeper of a sandbox that has not ended.
+    pub(in crate::node) fn running(&self, handle: &Handle, verb: &'static str) -> Result<Arc<dyn Keeper>> {
+        let standing = handle.mirror().entry.standing;
+        let state = match (standing, handle.keeper()) {
+            (Standing::Ready | Standing::Paused, Some(keeper)) => return Ok(keeper),
+            (Standing::Created, _) => "was not started",
+            _ => "has ended",
+        };
+        Err(Error::SandboxState { sandbox: handle.id.clone(), verb, state })
+    }
+
+    fn stands(&self, handle: &Arc<Handle>, from: Standing, to: Standing) {
+        self.change(handle, |mirror| {
+            let changes = mirror.entry.standing == from;
+            if changes {
+                mirror.entry.standing = to;
+            }
+            let what = if to == Standing::Paused { What::Paused } else { What::Resumed };
+            News { told: changes.then_some((None, what)).into_iter().collect(), ..News::default() }
+        });
+    }
+
+    fn status_of(&self, handle: &Handle) -> SandboxStatus {
+        let address = self.shared.keepers.address(&handle.namespace, &handle.id);
+        let mirror = handle.mirror();
+        let entry = &mirror.entry;
+        let runs = matches!(entry.standing, Standing::Ready | Standing::Paused);
+        SandboxStatus {
+            id: handle.id.clone(),
+            standing: entry.standing,
+            pid: if runs { entry.pid } else { 0 },
+            created_at: entry.created_at,
+            exit: entry.exit,
+            reason: entry.reason.clone(),
+            address: if runs { address } else { String::new() },
+            version: TASK_API,
+            labels: entry.create.labels.clone(),
+            resources: entry.create.resources,
+            containers: mirror.tasks.keys().cloned().collect(),
+            own_of_container: entry.own_of_container,
+            info: BTreeMap::new(),
+        }
+    }
+
+    async fn facts(&self, handle: &Handle) -> BTreeMap<String, String> {
+        let mut facts = BTreeMap::new();
+        {
+            let entry = &handle.mirror().entry;
+            let create = &entry.create;
+            facts.extend(
+                create.annotations.iter().map(|(key, value)| (format!("annotation.{key}"), value.clone())),
+            );
+            facts.insert("netns_path".to_owned(), create.netns_path.clone());
+            facts.insert("reason".to_owned(), entry.reason.clone());
+        }
+        let Some(keeper) = handle.keeper() else { return facts };
+        if let Ok(info) = keeper.info().await {
+            facts.extend([
+                ("keeper_pid".to_owned(), info.keeper_pid.to_string()),
+                ("vmm_pid".to_owned(), info.vmm_pid.to_string()),
+                ("vcpus".to_owned(), info.vcpus.to_string()),
+                ("memory_mib".to_owned(), info.memory_mib.to_string()),
+                ("kernel_release".to_owned(), info.kernel_release),
+                ("agent_version".to_owned(), info.agent_version),
+                ("guest_used_bytes".to_owned(), info.guest_used_bytes.to_string()),
+                ("vm_failure".to_owned(), info.vm_failure),
+            ]);
+            facts.extend(
+                info.phases.into_iter().map(|(name, at)| (format!("phase.{name}_us"), at.to_string())),
+            );
+        }
+        facts.retain(|_, value| !value.is_empty());
+        facts
     }
 }
 
-pub(in crate::node) fn unwritten<T>(_asked: impl Sized) -> Result<T> {
-    Err(Error::Internal("this call is not written yet".to_owned()))
+fn check(create: &CreateSandbox) -> Result<()> {
+    let (vcpus, memory_mib) = (create.resources.vcpus, create.resources.memory_mib);
+    if vcpus > MOST.0 || memory_mib > MOST.1 {
+        let (most, most_mib) = MOST;
+        return Err(Error::Invalid(format!(
+            "a sandbox of {vcpus} processors and {memory_mib} MiB is too large: at most {most} and {most_mib}"
+        )));
+    }
+    match create
+        .kernel_args
+        .iter()
+        .find(|word| word.is_empty() || word.contains(|c: char| !c.is_ascii_graphic()))
+    {
+        Some(word) => Err(Error::Invalid(format!("{word:?} is not one word of a kernel's command line"))),
+        None => Ok(()),
+    }
 }

@@ -142,6 +142,14 @@ impl<D: Document> Documents<D> {
         here.remove(id).ok_or_else(|| unknown::<D>(id))
     }
 
+    /// Forgets the one called `id`, if there is one.
+    pub fn remove(&self, namespace: &Namespace, id: &str) -> Result<(), Error> {
+        match self.delete(namespace, id) {
+            Err(Error::UnknownRecord { .. }) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
     fn path(&self, namespace: &Namespace, id: &str) -> PathBuf {
         self.folder.join(namespace.as_str()).join(self.kind).join(format!("{id}.json"))
     }

@@ -1,5 +1,5 @@
-//! Tasks: containers that run, whichever interface made them. [`Node`](super::Node)'s calls are in `verbs`; one task of the
-//! runtime (`actor`) owns each.
+//! Tasks: containers that run, whichever interface made them. [`Node`](super::Node)'s calls are in `verbs`, `creating` and
+//! `execs`; what is known of each is its `record`.
 //!
 //! ```text
 //!   init:  (none) ──create──▶ Created ──start──▶ Running ⇄ Paused ──▶ Stopped ──delete──▶ (none)
@@ -8,10 +8,15 @@
 //! ```
 //!
 //! A process has a pid, the guest's, unique in its container, and an added one an exec id too; one that was added through an
-//! interface that knows no exec ids gets one from the node. The keeper is the judge: what someone did at its task API
-//! behind the node's back is taken over, and told, as soon as the node looks.
+//! interface that knows no exec ids gets one from the node. The keeper is the judge: calls go to it, and
+//! what changes here are its events, whoever caused them; so a container that someone made at the keeper's own task API is
+//! one like any other.
 
-pub mod state;
+mod creating;
+mod execs;
+mod lookup;
+pub(in crate::node) mod record;
+mod state;
 mod verbs;
 
 use std::collections::BTreeMap;

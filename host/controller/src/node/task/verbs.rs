@@ -1,90 +1,119 @@
-//! Calls on [`Node`] for tasks and their processes: what all older interfaces become.
+//! Calls on [`Node`] for tasks: what all older interfaces become.
 
+use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::{CreateTask, Deleted, Exec, Process, Task, Whom};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::creating::read_config;
+use super::lookup::Found;
+use super::{Deleted, Task, Whom};
 use crate::id::{ContainerId, Namespace};
-use crate::node::error::ProcessName;
-use crate::node::keeper::Sample;
-use crate::node::sandbox::verbs_unwritten as unwritten;
+use crate::node::Node;
+use crate::node::error::{Error, ProcessName, Result};
+use crate::node::keeper::{Phase, Sample};
+use crate::node::sandbox::handle::{Handle, Request};
+use crate::node::sandbox::mirror::News;
 use crate::node::values::Exit;
-use crate::node::{Node, Result};
+use crate::task::state::Verb;
+
+/// How long a container that is killed may take to end.
+const DEATH: Duration = Duration::from_secs(10);
+/// How long the end of a sandbox may take to be noticed, once its keeper is gone.
+const NOTICE: Duration = Duration::from_secs(10);
+const SIGKILL: u32 = 9;
+/// Highest of signal(7).
+const LAST_SIGNAL: u32 = 64;
 
 impl Node {
-    /// Makes a task, without running it, and its sandbox if it is to have one of its own. Answers it with its init's pid. A
-    /// failure leaves nothing. [`Error::ContainerExists`](crate::node::Error::ContainerExists) for an id that is in use.
-    pub async fn create_task(&self, namespace: &Namespace, create: CreateTask) -> Result<Task> {
-        unwritten((namespace, create))
-    }
-
     /// Lets a created task run and answers its init's pid.
     pub async fn start_task(&self, namespace: &Namespace, id: &ContainerId) -> Result<u32> {
-        unwritten((namespace, id))
+        self.start_process(namespace, id, &ProcessName::Init).await
     }
 
     /// Forgets a task that has ended or was never started, its sandbox too if that was its own; with `force` one that runs
-    /// is killed first. Answers how it ended. Stats end here.
+    /// is killed first. Answers how it ended. Stats end here. Goes on when whoever asked has gone.
     pub async fn delete_task(&self, namespace: &Namespace, id: &ContainerId, force: bool) -> Result<Deleted> {
-        unwritten((namespace, id, force))
+        let (node, namespace, id) = (self.clone(), namespace.clone(), id.clone());
+        self.detached(async move { node.deleting(&namespace, &id, force).await }).await
+    }
+
+    async fn deleting(&self, namespace: &Namespace, id: &ContainerId, force: bool) -> Result<Deleted> {
+        let found = self.look_up(namespace, id).await?;
+        if force {
+            self.kill_all(&found).await?;
+        }
+        self.accept(&found, &ProcessName::Init, Verb::Delete).await?;
+        let (pid, mut exit) = found.read(|record| (record.init.pid, record.init.exit))?;
+        if let Some(keeper) = &found.keeper {
+            match keeper.delete(id, None).await {
+                Ok(told) => exit = exit.or(Some(told)),
+                // Nobody has it any more: that was what was wanted.
+                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_gone() => self.sandbox_over(&found).await,
+                Err(error) => return self.done(&found, None, Err(error)).await,
+            }
+            self.refresh(&found).await;
+        }
+        let exit = exit.unwrap_or_else(super::record::lost_now);
+        self.change(&found.handle, |mirror| {
+            let mut news = News::default();
+            mirror.forget(id, exit, &mut news);
+            news
+        });
+        if found.handle.mirror().entry.own_of_container {
+            let ended = found.handle.ask(|reply| Request::Shutdown(Duration::ZERO, reply)).await;
+            match ended {
+                Ok(()) | Err(Error::UnknownSandbox(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Deleted { pid, exit })
+    }
+
+    async fn kill_all(&self, found: &Found) -> Result<()> {
+        let lives = |phase| matches!(phase, Phase::Running | Phase::Paused);
+        let Some(keeper) =
+            found.keeper.as_ref().filter(|_| found.read(|record| lives(record.init.phase)).unwrap_or(false))
+        else {
+            return Ok(());
+        };
+        match keeper.kill(&found.id, None, SIGKILL, true).await {
+            Err(error) if !error.is_not_found() && !error.is_gone() => return Err(error.into()),
+            _ => {}
+        }
+        let id = &found.id;
+        let dead = found.handle.until(|mirror| {
+            mirror.tasks.get(id).is_none_or(|record| record.init.phase == Phase::Stopped).then_some(())
+        });
+        let late =
+            |_| Error::TimedOut { what: format!("the end of container {id} by SIGKILL"), limit: DEATH };
+        timeout(DEATH, dead).await.map_err(late)?
     }
 
     /// How a task stands.
     pub async fn task(&self, namespace: &Namespace, id: &ContainerId) -> Result<Task> {
-        unwritten((namespace, id))
+        let found = self.look_up(namespace, id).await?;
+        self.describe(&found).await;
+        found.read(|record| record.task())?.ok_or_else(|| Error::UnknownContainer(id.clone()))
     }
 
     /// All tasks of a namespace, by container id.
     pub async fn tasks(&self, namespace: &Namespace) -> Result<Vec<Task>> {
-        unwritten(namespace)
+        self.catch_up_all(namespace).await;
+        let mut tasks = Vec::new();
+        for handle in self.shared.sandboxes(Some(namespace)) {
+            tasks.extend(handle.mirror().tasks.values().filter_map(|record| record.task()));
+        }
+        tasks.sort_by(|one, other| one.container.cmp(&other.container));
+        Ok(tasks)
     }
 
-    /// Adds a process, to be started by [`Node::start_process`].
-    pub async fn add_process(&self, namespace: &Namespace, id: &ContainerId, exec: Exec) -> Result<Process> {
-        unwritten((namespace, id, exec))
-    }
-
-    /// Lets an added process run and answers its pid.
-    pub async fn start_process(
-        &self,
-        namespace: &Namespace,
-        id: &ContainerId,
-        process: &ProcessName,
-    ) -> Result<u32> {
-        unwritten((namespace, id, process))
-    }
-
-    /// Adds a process and starts it: what the older interfaces call Exec. One that does not start is forgotten.
-    pub async fn exec(&self, namespace: &Namespace, id: &ContainerId, exec: Exec) -> Result<Process> {
-        unwritten((namespace, id, exec))
-    }
-
-    /// Processes of a container, its init first, ended ones too until they are deleted.
-    pub async fn processes(&self, namespace: &Namespace, id: &ContainerId) -> Result<Vec<Process>> {
-        unwritten((namespace, id))
-    }
-
-    /// One process.
-    pub async fn process(
-        &self,
-        namespace: &Namespace,
-        id: &ContainerId,
-        process: &ProcessName,
-    ) -> Result<Process> {
-        unwritten((namespace, id, process))
-    }
-
-    /// Forgets a process that has ended, or was added and never started, and answers how it ended. Of init: as
-    /// [`Node::delete_task`] without force.
-    pub async fn delete_process(
-        &self,
-        namespace: &Namespace,
-        id: &ContainerId,
-        process: &ProcessName,
-    ) -> Result<Deleted> {
-        unwritten((namespace, id, process))
-    }
-
-    /// Sends a signal of signal(7). [`Error::AlreadyFinished`](crate::node::Error::AlreadyFinished) for what has ended.
+    /// Sends a signal of signal(7). [`Error::AlreadyFinished`] for what has ended.
     pub async fn kill(
         &self,
         namespace: &Namespace,
@@ -92,22 +121,57 @@ impl Node {
         whom: &Whom,
         signal: u32,
     ) -> Result<()> {
-        unwritten((namespace, id, whom, signal))
+        if !(1..=LAST_SIGNAL).contains(&signal) {
+            return Err(Error::Invalid(format!("{signal} is no signal: use 1 to {LAST_SIGNAL}")));
+        }
+        let found = self.find_or_look(namespace, id).await?;
+        let (name, all) = match whom {
+            Whom::Process(name) => (name, false),
+            Whom::All => (&ProcessName::Init, true),
+        };
+        let exec = self.accept(&found, name, Verb::Kill).await?;
+        let sent = found.keeper("signal a process in")?.kill(id, exec.as_ref(), signal, all).await;
+        self.done(&found, exec.as_ref(), sent).await
     }
 
     /// Answers when a process has ended and its output was delivered, at once if it already has. Any number of callers.
     pub async fn wait(&self, namespace: &Namespace, id: &ContainerId, process: &ProcessName) -> Result<Exit> {
-        unwritten((namespace, id, process))
+        let found = self.find_or_look(namespace, id).await?;
+        let unknown = || Error::UnknownProcess { container: id.clone(), process: process.clone() };
+        let exec = match found.read(|record| record.find(process))? {
+            Some(exec) => exec,
+            None => {
+                self.refresh(&found).await;
+                found.read(|record| record.find(process))?.ok_or_else(unknown)?
+            }
+        };
+        let ended = found.handle.until(|mirror| match mirror.end_of(id, exec.as_ref()) {
+            Some(exit) => Some(Ok(exit)),
+            None if mirror.tasks.get(id).is_none_or(|record| record.proc(exec.as_ref()).is_none()) => {
+                Some(Err(unknown()))
+            }
+            None => None,
+        });
+        tokio::select! {
+            ended = ended => ended?,
+            () = self.shared.closing() => Err(Error::Closed),
+        }
     }
 
     /// Freezes a container that runs.
     pub async fn pause_task(&self, namespace: &Namespace, id: &ContainerId) -> Result<()> {
-        unwritten((namespace, id))
+        let found = self.find_or_look(namespace, id).await?;
+        self.accept(&found, &ProcessName::Init, Verb::Pause).await?;
+        let paused = found.keeper("pause a container in")?.pause(id).await;
+        self.done(&found, None, paused).await
     }
 
     /// Thaws a paused container.
     pub async fn resume_task(&self, namespace: &Namespace, id: &ContainerId) -> Result<()> {
-        unwritten((namespace, id))
+        let found = self.find_or_look(namespace, id).await?;
+        self.accept(&found, &ProcessName::Init, Verb::Resume).await?;
+        let resumed = found.keeper("resume a container in")?.resume(id).await;
+        self.done(&found, None, resumed).await
     }
 
     /// Sets a terminal's size in columns and rows; OK, and nothing, without a terminal.
@@ -119,17 +183,24 @@ impl Node {
         width: u32,
         height: u32,
     ) -> Result<()> {
-        unwritten((namespace, id, process, width, height))
+        let found = self.find_or_look(namespace, id).await?;
+        let exec = self.accept(&found, process, Verb::Resize).await?;
+        let resized = found.keeper("resize a terminal in")?.resize(id, exec.as_ref(), width, height).await;
+        self.done(&found, exec.as_ref(), resized).await
     }
 
-    /// Ends a process's input once what was written has been read.
+    /// Ends a process's input once what was written has been read. OK for what has ended.
     pub async fn close_io(
         &self,
         namespace: &Namespace,
         id: &ContainerId,
         process: &ProcessName,
     ) -> Result<()> {
-        unwritten((namespace, id, process))
+        let found = self.find_or_look(namespace, id).await?;
+        let exec = self.accept(&found, process, Verb::CloseIo).await?;
+        let Some(keeper) = &found.keeper else { return Ok(()) };
+        let closed = keeper.close_io(id, exec.as_ref()).await;
+        self.done(&found, exec.as_ref(), closed).await
     }
 
     /// Changes a container's limits: an OCI `LinuxResources` as JSON.
@@ -139,25 +210,121 @@ impl Node {
         id: &ContainerId,
         resources: Vec<u8>,
     ) -> Result<()> {
-        unwritten((namespace, id, resources))
+        let object = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&resources);
+        object.map_err(|error| Error::Invalid(format!("the resources are no JSON object: {error}")))?;
+        let found = self.find_or_look(namespace, id).await?;
+        self.accept(&found, &ProcessName::Init, Verb::Update).await?;
+        let updated = found.keeper("update a container in")?.update(id, resources).await;
+        self.done(&found, None, updated).await
     }
 
-    /// Changes a container's limits to those of another bundle's `config.json`.
+    /// Changes a container's limits to those of another bundle's `config.json`. One that sets none changes nothing.
     pub async fn update_task_from_bundle(
         &self,
         namespace: &Namespace,
         id: &ContainerId,
         bundle: &Path,
     ) -> Result<()> {
-        unwritten((namespace, id, bundle))
+        self.find_or_look(namespace, id).await?;
+        if !bundle.is_absolute() {
+            return Err(Error::Invalid(format!(
+                "the bundle {:?} is no absolute path",
+                bundle.display().to_string()
+            )));
+        }
+        let spec: serde_json::Value = serde_json::from_slice(&read_config(bundle)?)
+            .map_err(|error| Error::Invalid(format!("the bundle's config.json is no JSON: {error}")))?;
+        let resources = spec.pointer("/linux/resources").cloned().unwrap_or_else(|| serde_json::json!({}));
+        self.update_task(namespace, id, resources.to_string().into_bytes()).await
     }
 
     /// A container's counters. Of one that has ended: the last that were read, until Delete.
     pub async fn stats(&self, namespace: &Namespace, id: &ContainerId) -> Result<Sample> {
-        unwritten((namespace, id))
+        let found = self.find_or_look(namespace, id).await?;
+        let (phase, kept) = found.read(|record| (record.init.phase, record.sample.clone()))?;
+        if phase == Phase::Stopped
+            && let Some(sample) = kept
+        {
+            return Ok(sample);
+        }
+        let answer = found.keeper("measure a container in")?.stats(id).await;
+        match (answer, kept) {
+            (Ok(sample), _) => {
+                if let Some(record) = found.handle.mirror().tasks.get_mut(id) {
+                    record.sample = Some(sample.clone());
+                }
+                Ok(sample)
+            }
+            // It has just ended.
+            (Err(_), Some(sample)) => Ok(sample),
+            (Err(error), None) => self.done(&found, None, Err(error)).await,
+        }
     }
 
-    pub(in crate::node) fn refuse_while_task(&self, _namespace: &Namespace, _id: &ContainerId) -> Result<()> {
-        Ok(())
+    /// After init's end: its last counters are kept, and a task that nobody will delete is deleted.
+    pub(in crate::node) async fn task_ended(&self, handle: &Arc<Handle>, id: &ContainerId) {
+        if let Some(keeper) = handle.keeper() {
+            match keeper.stats(id).await {
+                Ok(sample) => drop(self.change(handle, |mirror| mirror.keep_sample(id, sample))),
+                Err(error) => {
+                    debug!(container = %id, %error, "a container that has ended leaves no counters")
+                }
+            }
+        }
+        let unwanted = handle.mirror().tasks.get(id).is_some_and(|record| record.delete_at_exit);
+        if unwanted && let Err(error) = self.deleting(&handle.namespace, id, false).await {
+            debug!(container = %id, %error, "a container that is deleted with its end");
+        }
+    }
+
+    /// Takes over how the keeper describes the processes, where it can be asked.
+    pub(super) async fn describe(&self, found: &Found) {
+        let Some(keeper) = &found.keeper else { return };
+        if let Ok(reports) = keeper.processes(&found.id).await
+            && let Some(record) = found.handle.mirror().tasks.get_mut(&found.id)
+        {
+            record.describe(&reports);
+        }
+    }
+
+    /// The task of container `id`, looking at keepers only for one that is not known.
+    pub(super) async fn find_or_look(&self, namespace: &Namespace, id: &ContainerId) -> Result<Found> {
+        match self.find(namespace, id) {
+            Err(Error::UnknownContainer(_)) => self.look_up(namespace, id).await,
+            other => other,
+        }
+    }
+
+    /// Waits until the actor of a sandbox whose keeper is gone has noticed.
+    async fn sandbox_over(&self, found: &Found) {
+        let over = found.handle.until(|mirror| mirror.entry.exit.map(drop));
+        if timeout(NOTICE, over).await.is_err() {
+            debug!(sandbox = %found.handle.id, "a keeper is gone and its end is not noticed");
+        }
+    }
+
+    /// A container's record stays while it has a task.
+    pub(in crate::node) fn refuse_while_task(&self, namespace: &Namespace, id: &ContainerId) -> Result<()> {
+        if !self.shared.is_container(namespace, id) {
+            return Ok(());
+        }
+        Err(Error::ProcessState {
+            container: id.clone(),
+            process: ProcessName::Init,
+            verb: "delete the record beside",
+            state: "exists: delete the task first",
+        })
+    }
+
+    /// Does something to its end, even if whoever asked for it goes away.
+    pub(super) async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.spawn(async move {
+            let _ = reply.send(work.await);
+        });
+        answer.await.map_err(|_| Error::Closed)?
     }
 }

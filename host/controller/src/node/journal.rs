@@ -1,0 +1,127 @@
+//! What the node's process writes down of what runs, so that the next one knows what was told of it and what it made up.
+//!
+//! ```text
+//!   <state>/.thecad/<namespace>/sandboxes/<id>.json     how a sandbox was to be, where it stood, how it ended
+//!   <state>/.thecad/<namespace>/tasks/<id>.json         a task's record: what was told is what is in it
+//!   <state>/.thecad/<namespace>/bundles/<id>/           bundles that the node made
+//! ```
+//!
+//! It lies beside the keepers' own folders, where it goes with the machine's next boot as they do: then nothing is believed
+//! that is not there. No namespace's name begins with a dot.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::sandbox::{CreateSandbox, Standing};
+use super::store::{Document, Documents, Durability, StoreError};
+use super::task::record::Record;
+use super::values::Exit;
+use crate::id::{ContainerId, Namespace};
+
+/// The folder's name.
+const FOLDER: &str = ".thecad";
+
+/// All of it.
+#[derive(Debug)]
+pub struct Journal {
+    /// Sandboxes.
+    pub sandboxes: Documents<SandboxEntry>,
+    /// Tasks.
+    pub tasks: Documents<Record>,
+    folder: PathBuf,
+}
+
+/// One sandbox.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxEntry {
+    /// How it was to be, and as what it was updated since.
+    pub create: CreateSandbox,
+    /// Whether the node made it for one container.
+    pub own_of_container: bool,
+    /// When it was created.
+    pub created_at: SystemTime,
+    /// Where it stands.
+    pub standing: Standing,
+    /// The process that stands for it on the host.
+    pub pid: u32,
+    /// How it ended.
+    pub exit: Option<Exit>,
+    /// Why, when it failed.
+    pub reason: String,
+    /// Its VM is over.
+    pub vm_over: bool,
+    /// Why its VM is over, if it is and nobody asked for it.
+    pub failure: Option<String>,
+    /// Number of the keeper's event that is to be told next.
+    pub cursor: u64,
+}
+
+impl SandboxEntry {
+    /// Of a sandbox that is being created.
+    pub fn new(create: CreateSandbox, own_of_container: bool) -> Self {
+        Self {
+            create,
+            own_of_container,
+            created_at: SystemTime::now(),
+            standing: Standing::Created,
+            pid: 0,
+            exit: None,
+            reason: String::new(),
+            vm_over: false,
+            failure: None,
+            cursor: 1,
+        }
+    }
+}
+
+impl Document for SandboxEntry {
+    const WHAT: &'static str = "sandbox";
+
+    fn id(&self) -> &str {
+        self.create.id.as_str()
+    }
+}
+
+impl Journal {
+    /// Reads what an earlier process has written below `state`.
+    pub fn open(state: &Path) -> Result<Self, StoreError> {
+        let folder = state.join(FOLDER);
+        Ok(Self {
+            sandboxes: Documents::open(&folder, "sandboxes", Durability::Kernel)?,
+            tasks: Documents::open(&folder, "tasks", Durability::Kernel)?,
+            folder,
+        })
+    }
+
+    /// Makes a bundle of a specification.
+    pub fn make_bundle(&self, namespace: &Namespace, id: &ContainerId, spec: &[u8]) -> io::Result<PathBuf> {
+        let bundle = self.bundles(namespace).join(id.as_str());
+        fs::create_dir_all(&bundle)?;
+        fs::write(bundle.join("config.json"), spec)?;
+        Ok(bundle)
+    }
+
+    /// Removes a bundle that [`Journal::make_bundle`] made; any other is not touched.
+    pub fn remove_bundle(&self, namespace: &Namespace, id: &ContainerId) -> io::Result<()> {
+        match fs::remove_dir_all(self.bundles(namespace).join(id.as_str())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// A folder for a keeper to be started in, for a sandbox without a bundle.
+    pub fn sandbox_bundle(&self, namespace: &Namespace) -> io::Result<PathBuf> {
+        let folder = self.folder.join(namespace.as_str()).join("sandboxes");
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    fn bundles(&self, namespace: &Namespace) -> PathBuf {
+        self.folder.join(namespace.as_str()).join("bundles")
+    }
+}

@@ -1,0 +1,170 @@
+//! The task that begins and ends one sandbox. Between the two it follows the keeper's events and sees that the guest still
+//! answers. What can take long is interrupted by [`Handle::abort`](super::handle::Handle::abort).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tracing::{debug, warn};
+
+use super::Standing;
+use super::handle::{Handle, Request};
+use crate::node::Node;
+use crate::node::keeper::{Keeper, KeeperError};
+
+/// How long one question for events waits.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Before a keeper that refused is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Requests that may wait for the actor.
+pub const QUEUE: usize = 32;
+
+/// What happens to a sandbox that nobody asked for.
+pub enum Event {
+    /// Its keeper is gone.
+    KeeperGone,
+    /// Whether the guest answers.
+    Heartbeat(bool),
+}
+
+/// The owner of a sandbox.
+pub struct Actor {
+    pub node: Node,
+    pub handle: Arc<Handle>,
+    inbox: mpsc::Receiver<Request>,
+    pub events: JoinSet<Event>,
+    answered: Instant,
+}
+
+impl Actor {
+    /// The owner of `handle`, whose requests come through `inbox`.
+    pub fn new(node: Node, handle: Arc<Handle>, inbox: mpsc::Receiver<Request>) -> Self {
+        Self { node, handle, inbox, events: JoinSet::new(), answered: Instant::now() }
+    }
+
+    /// Serves until the sandbox is forgotten, or the node closes.
+    pub async fn run(mut self) {
+        let closing = self.node.shared.closing();
+        tokio::pin!(closing);
+        let beat = self.node.shared.limits.heartbeat;
+        let mut beat = interval_at(Instant::now() + beat, beat);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut closing => return,
+                Some(Ok(event)) = self.events.join_next() => self.happened(event).await,
+                () = self.handle.vm_over.notified() => self.vm_over().await,
+                _ = beat.tick() => self.beat(),
+                request = self.inbox.recv() => match request {
+                    None => return,
+                    Some(request) => if self.serve(request).await { return },
+                },
+            }
+        }
+    }
+
+    /// Whether the sandbox is forgotten.
+    async fn serve(&mut self, request: Request) -> bool {
+        match request {
+            Request::Start(reply) => {
+                let started = self.start().await;
+                let failed = started.is_err() && self.standing() == Standing::Created;
+                if failed {
+                    self.forget();
+                }
+                // Whoever asked may be gone.
+                let _ = reply.send(started);
+                failed
+            }
+            Request::Stop(grace, reply) => {
+                let _ = reply.send(self.stop(grace).await);
+                false
+            }
+            Request::Shutdown(grace, reply) => {
+                let stopped = self.stop(grace).await;
+                let over = stopped.is_ok();
+                if over {
+                    self.forget();
+                }
+                let _ = reply.send(stopped);
+                over
+            }
+        }
+    }
+
+    async fn happened(&mut self, event: Event) {
+        match event {
+            Event::KeeperGone => self.keeper_gone().await,
+            Event::Heartbeat(true) => self.answered = Instant::now(),
+            Event::Heartbeat(false) => {
+                let silent = self.answered.elapsed();
+                if silent >= self.node.shared.limits.hung && self.standing() == Standing::Ready {
+                    warn!(sandbox = %self.handle.id, ?silent, "the guest hangs and is ended");
+                    let reason = format!("the guest has not answered for {} s", silent.as_secs());
+                    self.failed(reason).await;
+                }
+            }
+        }
+    }
+
+    /// Where the sandbox stands.
+    pub fn standing(&self) -> Standing {
+        self.handle.mirror().entry.standing
+    }
+
+    /// Follows a keeper, from what was taken already.
+    pub fn follow(&mut self, keeper: Arc<dyn Keeper>) {
+        self.answered = Instant::now();
+        let (node, handle) = (self.node.clone(), self.handle.clone());
+        self.events.spawn(async move { follow(&node, &handle, &keeper).await });
+    }
+
+    fn beat(&mut self) {
+        let keeper = self.handle.keeper().filter(|_| self.standing() == Standing::Ready);
+        let Some(keeper) = keeper else {
+            self.answered = Instant::now();
+            return;
+        };
+        if self.handle.mirror().entry.pid == 0 {
+            // Its VM boots with its task; until then there is no guest.
+            self.answered = Instant::now();
+            return;
+        }
+        self.events.spawn(async move {
+            match keeper.ping().await {
+                // It may just be frozen, or thawing.
+                Ok(()) | Err(KeeperError::Refused { kind: crate::node::Kind::FailedPrecondition, .. }) => {
+                    Event::Heartbeat(true)
+                }
+                Err(_) => Event::Heartbeat(false),
+            }
+        });
+    }
+
+    /// Nobody can find it from here on.
+    fn forget(&mut self) {
+        self.node.forget_sandbox(&self.handle);
+        self.inbox.close();
+    }
+}
+
+/// Until the keeper is gone.
+async fn follow(node: &Node, handle: &Arc<Handle>, keeper: &Arc<dyn Keeper>) -> Event {
+    loop {
+        let from = handle.mirror().entry.cursor;
+        match keeper.events(from, PATIENCE).await {
+            Ok(page) => {
+                if node.take(handle, page).look {
+                    node.look(handle, keeper).await;
+                }
+            }
+            Err(error) if error.is_gone() => return Event::KeeperGone,
+            Err(error) => {
+                debug!(sandbox = %handle.id, %error, "the keeper does not tell its events");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+}

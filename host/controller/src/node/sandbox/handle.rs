@@ -1,0 +1,105 @@
+//! One sandbox as the rest of the node holds it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::Started;
+use super::mirror::Mirror;
+use crate::id::{Namespace, SandboxId};
+use crate::node::error::{Error, Result};
+use crate::node::keeper::Keeper;
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// What is asked of the task that begins and ends a sandbox.
+pub enum Request {
+    /// Start it.
+    Start(Reply<Started>),
+    /// End it; it stays known.
+    Stop(Duration, Reply<()>),
+    /// End it and forget it.
+    Shutdown(Duration, Reply<()>),
+}
+
+/// A sandbox.
+pub struct Handle {
+    /// Whose.
+    pub namespace: Namespace,
+    /// Its id.
+    pub id: SandboxId,
+    /// To its actor.
+    pub requests: mpsc::Sender<Request>,
+    /// Ends a start that is under way.
+    pub abort: Notify,
+    /// Tells the actor that the VM is over, by the keeper's word.
+    pub vm_over: Notify,
+    mirror: Mutex<Mirror>,
+    keeper: Mutex<Option<Arc<dyn Keeper>>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Handle {
+    /// One that has no keeper yet.
+    pub fn new(namespace: Namespace, mirror: Mirror, requests: mpsc::Sender<Request>) -> Self {
+        Self {
+            namespace,
+            id: mirror.entry.create.id.clone(),
+            requests,
+            abort: Notify::new(),
+            vm_over: Notify::new(),
+            mirror: Mutex::new(mirror),
+            keeper: Mutex::new(None),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// What is known of it. Never to be held across a wait; the registry's and the bus's locks come after this one.
+    pub fn mirror(&self) -> MutexGuard<'_, Mirror> {
+        self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its keeper, while it has one.
+    pub fn keeper(&self) -> Option<Arc<dyn Keeper>> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It has a keeper, or none any more.
+    pub fn set_keeper(&self, keeper: Option<Arc<dyn Keeper>>) {
+        *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;
+    }
+
+    /// Wakes whoever waits for something to change.
+    pub fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Waits until `look` finds in the mirror what is waited for.
+    pub async fn until<T>(&self, mut look: impl FnMut(&Mirror) -> Option<T>) -> Result<T> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if let Some(found) = look(&self.mirror()) {
+                return Ok(found);
+            }
+            changes.changed().await.map_err(|_| Error::Closed)?;
+        }
+    }
+
+    /// Ends a start that is under way: whoever calls this asks for the end next.
+    pub fn interrupt(&self) {
+        if self.mirror().entry.standing == super::Standing::Created {
+            self.abort.notify_one();
+        }
+    }
+
+    /// Asks the actor. One that has ended knows nothing of the sandbox any more.
+    pub async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let unknown = || Error::UnknownSandbox(self.id.clone());
+        self.requests.send(make(reply)).await.map_err(|_| unknown())?;
+        answer.await.map_err(|_| unknown())?
+    }
+}

@@ -1,1 +1,0 @@
-//! What may be asked of a sandbox where it stands. Pure.

@@ -1,0 +1,206 @@
+//! From a request to a task that waits for its start: which bundle, which sandbox, and the undoing when it fails.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tracing::{debug, warn};
+
+use super::{CreateTask, Task};
+use crate::id::{Namespace, SandboxId};
+use crate::node::Node;
+use crate::node::error::{Error, Result};
+use crate::node::journal::SandboxEntry;
+use crate::node::keeper::NewTask;
+use crate::node::sandbox::handle::{Handle, Request};
+use crate::node::sandbox::mirror::Expected;
+use crate::node::sandbox::{CreateSandbox, Resources};
+use crate::node::store::ContainerRecord;
+use crate::node::values::Source;
+
+/// Largest `config.json`.
+const MAX_CONFIG: u64 = 4 << 20;
+/// Annotations and labels that name a sandbox to join.
+const JOINS: [&str; 2] = ["io.theca.sandbox", "io.kubernetes.cri.sandbox-id"];
+
+/// The part of a specification that is read here.
+#[derive(Default, Deserialize)]
+struct Annotated {
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+impl Node {
+    /// Makes a task, without running it, and its sandbox if it is to have one of its own. Answers it with its init's pid. A
+    /// failure leaves nothing. [`Error::ContainerExists`] for an id that is in use. Goes on when whoever asked has gone.
+    pub async fn create_task(&self, namespace: &Namespace, create: CreateTask) -> Result<Task> {
+        let (node, namespace) = (self.clone(), namespace.clone());
+        self.detached(async move { node.creating(&namespace, create).await }).await
+    }
+
+    async fn creating(&self, namespace: &Namespace, create: CreateTask) -> Result<Task> {
+        let id = create.container.clone();
+        if self.shared.is_container(namespace, &id) {
+            return Err(Error::ContainerExists(id));
+        }
+        let record = self.shared.store.containers.find(namespace, id.as_str());
+        let spec = spec_of(&create.source, record.as_ref(), &id)?;
+        let joined = match create.sandbox.clone() {
+            Some(sandbox) => Some(sandbox),
+            None => named(record.as_ref(), &spec, id.as_str())?,
+        };
+        let sandbox = match &joined {
+            Some(sandbox) => sandbox.clone(),
+            None => id.as_str().parse()?,
+        };
+        self.shared.reserve(namespace, &id, &sandbox)?;
+        let made = self.make(namespace, &create, record, &spec, joined).await;
+        if made.is_err() {
+            self.shared.release(namespace, &id, &sandbox);
+            if let Err(error) = self.shared.journal.remove_bundle(namespace, &id) {
+                warn!(container = %id, %error, "the bundle of a task that was not created stays");
+            }
+        }
+        made
+    }
+
+    async fn make(
+        &self,
+        namespace: &Namespace,
+        create: &CreateTask,
+        record: Option<ContainerRecord>,
+        spec: &[u8],
+        joined: Option<SandboxId>,
+    ) -> Result<Task> {
+        let id = &create.container;
+        let bundle = match &create.source {
+            Source::Bundle(path) => path.clone(),
+            Source::Store => self
+                .shared
+                .journal
+                .make_bundle(namespace, id, spec)
+                .map_err(|error| Error::Internal(format!("failed to make a bundle: {error}")))?,
+        };
+        let handle = match &joined {
+            Some(sandbox) => self.shared.sandbox(namespace, sandbox)?,
+            None => self.new_sandbox(namespace, own_sandbox(id.as_str().parse()?)).await?,
+        };
+        handle.mirror().expected.insert(
+            id.clone(),
+            Expected {
+                rootfs: create.rootfs.clone(),
+                io: create.io.clone(),
+                labels: record.map(|record| record.labels).unwrap_or_default(),
+                delete_at_exit: create.delete_at_exit,
+            },
+        );
+        let made = self.make_in(&handle, create, bundle, joined.is_none()).await;
+        if made.is_err() {
+            handle.mirror().expected.remove(id);
+            if joined.is_none() {
+                let ended = handle.ask(|reply| Request::Shutdown(Duration::ZERO, reply)).await;
+                debug!(container = %id, ?ended, "the sandbox of a task that was not created");
+            }
+        }
+        made
+    }
+
+    async fn make_in(
+        &self,
+        handle: &Arc<Handle>,
+        create: &CreateTask,
+        bundle: PathBuf,
+        own: bool,
+    ) -> Result<Task> {
+        if own {
+            handle.ask(Request::Start).await?;
+        }
+        let keeper = self.running(handle, "create a container in")?;
+        let task = NewTask {
+            container: create.container.clone(),
+            bundle,
+            rootfs: create.rootfs.clone(),
+            io: create.io.clone(),
+            options: None,
+        };
+        keeper.create(task).await?;
+        let found = self.look_up(&handle.namespace, &create.container).await?;
+        self.describe(&found).await;
+        found.read(|record| record.task())?.ok_or_else(|| Error::UnknownContainer(create.container.clone()))
+    }
+}
+
+fn own_sandbox(id: SandboxId) -> SandboxEntry {
+    let create = CreateSandbox {
+        id,
+        resources: Resources::default(),
+        kernel_args: Vec::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        netns_path: String::new(),
+        extensions: BTreeMap::new(),
+    };
+    SandboxEntry::new(create, true)
+}
+
+/// The specification as JSON.
+fn spec_of(
+    source: &Source,
+    record: Option<&ContainerRecord>,
+    id: &crate::id::ContainerId,
+) -> Result<Vec<u8>> {
+    match source {
+        Source::Bundle(bundle) if bundle.as_os_str().is_empty() => {
+            Err(Error::Invalid("empty bundle path".into()))
+        }
+        Source::Bundle(bundle) if !bundle.is_absolute() => {
+            Err(Error::Invalid(format!("the bundle {} is no absolute path", bundle.display())))
+        }
+        Source::Bundle(bundle) => read_config(bundle),
+        Source::Store => {
+            let unknown = || Error::UnknownRecord { what: "container", id: id.to_string() };
+            let spec = record.ok_or_else(unknown)?.spec.as_ref();
+            let none =
+                || Error::Invalid(format!("the record of container {id} has no spec: update it with one"));
+            Ok(spec.ok_or_else(none)?.value.clone())
+        }
+    }
+}
+
+/// `config.json` of a bundle.
+pub(super) fn read_config(bundle: &Path) -> Result<Vec<u8>> {
+    let path = bundle.join("config.json");
+    let file = std::fs::File::open(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::Invalid(format!(
+            "the bundle {} has no config.json: make one with `runc spec` or name another bundle",
+            bundle.display()
+        )),
+        _ => Error::Invalid(format!("failed to read {}: {error}", path.display())),
+    })?;
+    let mut text = Vec::new();
+    let read = file.take(MAX_CONFIG + 1).read_to_end(&mut text);
+    read.map_err(|error| Error::Invalid(format!("failed to read {}: {error}", path.display())))?;
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(Error::TooLarge { what: "the bundle's config.json", limit: MAX_CONFIG as usize });
+    }
+    Ok(text)
+}
+
+/// The sandbox that record or specification name; its own name means one of its own.
+fn named(record: Option<&ContainerRecord>, spec: &[u8], id: &str) -> Result<Option<SandboxId>> {
+    if let Some(sandbox) = record.and_then(|record| record.sandbox.clone()) {
+        return Ok(Some(sandbox));
+    }
+    let annotated: Annotated = serde_json::from_slice(spec)
+        .map_err(|error| Error::Invalid(format!("the specification is no OCI runtime spec: {error}")))?;
+    let labels = record.map(|record| &record.labels);
+    let tables = labels.into_iter().chain([&annotated.annotations]);
+    let name = tables.flat_map(|table| JOINS.iter().filter_map(|key| table.get(*key))).next();
+    match name.filter(|name| *name != id) {
+        Some(name) => Ok(Some(name.parse()?)),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,291 @@
+//! What the node knows, and has told, of one task: pure, and written down as it is.
+//!
+//! Every change goes through a method here that answers the events to tell. A change that was told already, or that would
+//! lead back from an end, is none; so a keeper's events, a look at its processes and the loss of both can come in any order,
+//! and each thing is told once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Process, Task};
+use crate::id::{ContainerId, ExecId, SandboxId};
+use crate::node::error::ProcessName;
+use crate::node::events::What;
+use crate::node::keeper::{Phase, ProcessReport, Sample};
+use crate::node::store::Document;
+use crate::node::values::{Command, Exit, Io, Mount};
+
+/// Status of a process whose sandbox went away under it: as if it had been killed.
+pub const LOST: u32 = 137;
+
+/// The end, now, of a process whose sandbox went away under it.
+pub fn lost_now() -> Exit {
+    Exit { status: LOST, at: SystemTime::now() }
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Its container.
+    pub container: ContainerId,
+    /// Where it is.
+    pub sandbox: SandboxId,
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// What its root is made of.
+    pub rootfs: Vec<Mount>,
+    /// When it was created.
+    pub created_at: SystemTime,
+    /// Labels of the container's record.
+    pub labels: BTreeMap<String, String>,
+    /// Forgotten once init's exit was told.
+    pub delete_at_exit: bool,
+    /// Its init.
+    pub init: Proc,
+    /// Added processes.
+    pub execs: BTreeMap<ExecId, Proc>,
+    /// Counters, as they were last read.
+    pub sample: Option<Sample>,
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proc {
+    /// In the guest; 0 before it has started.
+    pub pid: u32,
+    /// Where it stands. An added process is never `Paused`: its container is.
+    pub phase: Phase,
+    /// How it ended, once `phase` is `Stopped`.
+    pub exit: Option<Exit>,
+    /// Its input and output.
+    pub io: Io,
+    /// What it was asked to run.
+    pub command: Command,
+}
+
+impl Document for Record {
+    const WHAT: &'static str = "task";
+
+    fn id(&self) -> &str {
+        self.container.as_str()
+    }
+}
+
+impl Proc {
+    /// One that waits for its start.
+    pub fn created(io: Io) -> Self {
+        Self { pid: 0, phase: Phase::Created, exit: None, io, command: Command::default() }
+    }
+
+    fn take(&mut self, report: &ProcessReport) {
+        if report.pid != 0 {
+            self.pid = report.pid;
+        }
+        self.io.clone_from(&report.io);
+        self.command.clone_from(&report.command);
+    }
+}
+
+impl Record {
+    /// The event of its creation, which is told once.
+    pub fn creation(&self) -> What {
+        What::Created {
+            pid: self.init.pid,
+            bundle: self.bundle.clone(),
+            rootfs: self.rootfs.clone(),
+            io: self.init.io.clone(),
+        }
+    }
+
+    /// Takes over how a keeper describes the processes that are known. Tells nothing: events do.
+    pub fn describe(&mut self, reports: &[ProcessReport]) {
+        for report in reports {
+            if let Some(proc) = self.proc_mut(report.exec.as_ref()) {
+                proc.take(report);
+            }
+        }
+    }
+
+    /// Takes over what a keeper says of the container's processes, where events about them were lost.
+    pub fn absorb(&mut self, reports: &[ProcessReport]) -> Vec<What> {
+        let mut told = Vec::new();
+        let named = |exec: &ExecId| reports.iter().any(|report| report.exec.as_ref() == Some(exec));
+        let gone: Vec<_> = self.execs.keys().filter(|&exec| !named(exec)).cloned().collect();
+        for report in reports.iter().filter(|report| report.exec.is_none()) {
+            self.init.take(report);
+            if report.phase != Phase::Created && self.init.phase == Phase::Created {
+                told.extend(self.started(None));
+            }
+            match report.phase {
+                Phase::Paused => told.extend(self.paused(true)),
+                Phase::Running => told.extend(self.paused(false)),
+                _ => {}
+            }
+        }
+        for report in reports {
+            let Some(exec) = &report.exec else { continue };
+            told.extend(self.added(exec, &report.io));
+            let Some(proc) = self.execs.get_mut(exec) else { continue };
+            proc.take(report);
+            if report.phase != Phase::Created {
+                told.extend(self.started(Some(exec)));
+            }
+            if let (Phase::Stopped, Some(exit)) = (report.phase, report.exit) {
+                told.extend(self.exited(Some(exec), exit));
+            }
+        }
+        for exec in gone {
+            told.extend(self.exited(Some(&exec), lost_now()));
+            told.extend(self.deleted(&exec, None));
+        }
+        let init = reports.iter().find(|report| report.exec.is_none());
+        if let Some(exit) =
+            init.filter(|report| report.phase == Phase::Stopped).and_then(|report| report.exit)
+        {
+            told.extend(self.exited(None, exit));
+        }
+        told
+    }
+
+    /// A process has a pid.
+    pub fn has_pid(&mut self, exec: Option<&ExecId>, pid: u32) {
+        if let Some(proc) = self.proc_mut(exec).filter(|_| pid != 0) {
+            proc.pid = pid;
+        }
+    }
+
+    /// A process runs.
+    pub fn started(&mut self, exec: Option<&ExecId>) -> Option<What> {
+        let proc = self.proc_mut(exec).filter(|proc| proc.phase == Phase::Created)?;
+        proc.phase = Phase::Running;
+        let pid = proc.pid;
+        Some(match exec {
+            None => What::Started { pid },
+            Some(exec) => What::ExecStarted { exec: exec.clone(), pid },
+        })
+    }
+
+    /// A process was added.
+    pub fn added(&mut self, exec: &ExecId, io: &Io) -> Option<What> {
+        if self.execs.contains_key(exec) {
+            return None;
+        }
+        self.execs.insert(exec.clone(), Proc::created(io.clone()));
+        Some(What::ExecAdded { exec: exec.clone() })
+    }
+
+    /// The container is frozen, or no longer.
+    pub fn paused(&mut self, paused: bool) -> Option<What> {
+        match (self.init.phase, paused) {
+            (Phase::Running, true) => {
+                self.init.phase = Phase::Paused;
+                Some(What::Paused)
+            }
+            (Phase::Paused, false) => {
+                self.init.phase = Phase::Running;
+                Some(What::Resumed)
+            }
+            _ => None,
+        }
+    }
+
+    /// A process has ended. With init everything has.
+    pub fn exited(&mut self, exec: Option<&ExecId>, exit: Exit) -> Vec<What> {
+        let mut told = Vec::new();
+        if exec.is_none() && self.init.phase != Phase::Stopped {
+            for exec in self.execs.keys().cloned().collect::<Vec<_>>() {
+                told.extend(self.exited(Some(&exec), Exit { status: LOST, at: exit.at }));
+            }
+        }
+        let Some(proc) = self.proc_mut(exec).filter(|proc| proc.phase != Phase::Stopped) else { return told };
+        let ran = exec.is_none() || proc.phase != Phase::Created;
+        (proc.phase, proc.exit) = (Phase::Stopped, Some(exit));
+        if ran {
+            told.push(What::Exited { exec: exec.cloned(), pid: proc.pid, exit });
+        }
+        told
+    }
+
+    /// Its sandbox has gone, and every process with it.
+    pub fn lost(&mut self, at: SystemTime) -> Vec<What> {
+        self.exited(None, Exit { status: LOST, at })
+    }
+
+    /// An added process was forgotten; `exit` for one that was never started.
+    pub fn deleted(&mut self, exec: &ExecId, exit: Option<Exit>) -> Option<What> {
+        let proc = self.execs.remove(exec)?;
+        let exit = proc.exit.or(exit).unwrap_or_else(lost_now);
+        Some(What::Deleted { exec: Some(exec.clone()), pid: proc.pid, exit })
+    }
+
+    /// The task is forgotten: what still lived of it has ended, and then it is gone.
+    pub fn deletion(&mut self, exit: Exit) -> Vec<What> {
+        let mut told = self.exited(None, exit);
+        let exit = self.init.exit.unwrap_or(exit);
+        told.push(What::Deleted { exec: None, pid: self.init.pid, exit });
+        told
+    }
+
+    /// Which process a name means; the outer `None` is nobody. Of several with one pid, one that lives.
+    pub fn find(&self, name: &ProcessName) -> Option<Option<ExecId>> {
+        match name {
+            ProcessName::Init | ProcessName::Pid(0) => Some(None),
+            ProcessName::Exec(exec) => self.execs.contains_key(exec).then(|| Some(exec.clone())),
+            ProcessName::Pid(pid) if *pid == self.init.pid => Some(None),
+            ProcessName::Pid(pid) => {
+                let mut named = self.execs.iter().filter(|(_, proc)| proc.pid == *pid).collect::<Vec<_>>();
+                named.sort_by_key(|(_, proc)| (proc.phase == Phase::Stopped, proc.exit.map(|exit| exit.at)));
+                named.first().map(|(exec, _)| Some((*exec).clone()))
+            }
+        }
+    }
+
+    /// A process of it.
+    pub fn proc(&self, exec: Option<&ExecId>) -> Option<&Proc> {
+        exec.map_or(Some(&self.init), |exec| self.execs.get(exec))
+    }
+
+    fn proc_mut(&mut self, exec: Option<&ExecId>) -> Option<&mut Proc> {
+        match exec {
+            None => Some(&mut self.init),
+            Some(exec) => self.execs.get_mut(exec),
+        }
+    }
+
+    /// A process as others see it.
+    pub fn process(&self, exec: Option<&ExecId>) -> Option<Process> {
+        let proc = self.proc(exec)?;
+        let frozen = self.init.phase == Phase::Paused && proc.phase == Phase::Running;
+        Some(Process {
+            exec: exec.cloned(),
+            pid: proc.pid,
+            phase: if frozen { Phase::Paused } else { proc.phase },
+            exit: proc.exit,
+            io: proc.io.clone(),
+            command: proc.command.clone(),
+        })
+    }
+
+    /// All processes, init first.
+    pub fn processes(&self) -> Vec<Process> {
+        let names = std::iter::once(None).chain(self.execs.keys().map(Some));
+        names.filter_map(|exec| self.process(exec)).collect()
+    }
+
+    /// The task as others see it.
+    pub fn task(&self) -> Option<Task> {
+        Some(Task {
+            container: self.container.clone(),
+            sandbox: self.sandbox.clone(),
+            bundle: self.bundle.clone(),
+            init: self.process(None)?,
+            created_at: self.created_at,
+            labels: self.labels.clone(),
+        })
+    }
+}
