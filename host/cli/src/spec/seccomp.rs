@@ -111,6 +111,8 @@ fn from_file(path: &Path) -> Result<LinuxSeccomp, ProfileError> {
 
 #[cfg(test)]
 mod tests {
+    use oci_spec::runtime::{LinuxSeccompArgBuilder, LinuxSeccompOperator};
+
     use super::super::capabilities;
     use super::*;
 
@@ -132,6 +134,9 @@ mod tests {
         {
             assert!(rules(&filter, refused).is_empty(), "{refused}");
         }
+        let vsock = LinuxSeccompArgBuilder::default().index(0usize).value(40u64);
+        let below = vsock.op(LinuxSeccompOperator::ScmpCmpLt).build().unwrap();
+        assert_eq!(rules(&filter, "socket")[0].args(), &Some(vec![below]), "nobody else talks to the host");
         let clone = rules(&filter, "clone");
         assert_eq!(clone.len(), 1);
         assert!(clone[0].args().is_some(), "no new namespaces");

@@ -18,6 +18,8 @@ use crate::virtio::Buffers;
 
 /// Connections at a time, draining ones included.
 pub const MAX_CONNECTIONS: usize = 1024;
+/// Connections at which the guest may dial no more: any program in it can, and the rest is for the host's own dials.
+pub const MAX_AFTER_GUEST_DIAL: usize = MAX_CONNECTIONS / 2;
 /// Resets waiting to be sent. More are dropped: who ignores its receive queue does not miss them.
 pub const MAX_RESETS: usize = 1024;
 /// First port that the host's end of a dialled connection gets.
@@ -174,7 +176,8 @@ impl<S: Stream> Muxer<S> {
     }
 
     fn accept(&mut self, key: Key, request: &Header, accept: impl FnOnce(Key) -> io::Result<S>) {
-        let allowed = self.host_ports.contains(&key.host_port) && self.connections.len() < MAX_CONNECTIONS;
+        let room = self.connections.len() < MAX_AFTER_GUEST_DIAL;
+        let allowed = room && self.host_ports.contains(&key.host_port);
         match if allowed { accept(key).ok() } else { None } {
             Some(stream) => {
                 let window = self.windows.take();
