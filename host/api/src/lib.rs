@@ -20,6 +20,8 @@ pub mod convert;
 pub mod execution;
 pub mod keeper;
 #[cfg(feature = "daemon")]
+pub mod keeper_client;
+#[cfg(feature = "daemon")]
 pub mod sandbox_controller;
 #[cfg(feature = "daemon")]
 pub mod sandbox_controller_2022;
@@ -29,6 +31,7 @@ pub mod sandbox_store;
 pub mod services;
 pub mod shim;
 pub mod status;
+pub mod streaming;
 #[cfg(feature = "daemon")]
 mod streams2015;
 pub mod task;

@@ -9,6 +9,8 @@ use theca_controller::bundle::BundleError;
 use theca_controller::error::story;
 use theca_controller::task::rootfs::RootfsError;
 use theca_controller::task::state::TaskRefusal;
+use theca_controller::task::stdio::StdioError;
+use theca_controller::task::stdio::remote::RemoteError;
 use theca_controller::vmm::disk::DiskError;
 use ttrpc::Code;
 
@@ -35,6 +37,13 @@ pub fn grpc(error: Error) -> tonic::Status {
 
 fn code(error: &Error) -> Code {
     match error {
+        Error::Stdio(StdioError::Remote(error)) => match error {
+            RemoteError::Taken(_) => Code::ALREADY_EXISTS,
+            RemoteError::Ended(_) => Code::NOT_FOUND,
+            RemoteError::Superseded(_) => Code::ABORTED,
+            RemoteError::TooMany => Code::RESOURCE_EXHAUSTED,
+            RemoteError::Name(_) => Code::INVALID_ARGUMENT,
+        },
         Error::InvalidId(_) | Error::Invalid(_) | Error::Stdio(_) => Code::INVALID_ARGUMENT,
         Error::Bundle(BundleError::Unsupported(_)) | Error::Unsupported(_) => Code::UNIMPLEMENTED,
         Error::Bundle(_) => Code::INVALID_ARGUMENT,

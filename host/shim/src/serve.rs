@@ -9,11 +9,13 @@ use std::time::Duration;
 use anyhow::Context;
 use theca_api::agent::GrpcConnector;
 use theca_api::keeper::KeeperService;
+use theca_api::streaming::StreamingService;
 use theca_api::{convert, task};
 use theca_controller::install::Installation;
 use theca_controller::run_dir::{RunDir, state_root};
 use theca_controller::sandbox::{Sandbox, Setup, Timeline};
 use theca_controller::sys::inherit;
+use theca_proto::containerd::services::streaming::v1::streaming_ttrpc;
 use theca_proto::theca::keeper::v1::keeper_ttrpc;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -57,10 +59,12 @@ async fn serve(setup: Setup, listener: OwnedFd) -> anyhow::Result<()> {
     let folder = setup.folder.clone();
     let (sandbox, mut ended) = Sandbox::begin(setup);
     let keeper = keeper_ttrpc::serve(Arc::new(KeeperService::new(sandbox.clone(), folder)));
+    let streaming = streaming_ttrpc::serve(Arc::new(StreamingService::new(sandbox.clone())));
     let listener = Listener::try_from(UnixListener::from(listener)).context("failed to listen")?;
     let mut server = Server::new()
         .add_listener(listener)
         .register_service(task::services(&sandbox))
+        .register_service(streaming.into_services())
         .register_service(keeper.into_services());
     server.start().await.context("failed to serve")?;
     let mut terminate = signal(SignalKind::terminate()).context("failed to watch for signals")?;

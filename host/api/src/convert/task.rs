@@ -99,6 +99,7 @@ pub fn attach_paths(request: &AttachRequest) -> Result<AttachPaths, Error> {
         None => Ok(None),
         Some(Target::Fifo(path)) => Ok(Some(path)),
         Some(Target::File(_)) => Err(Error::Unsupported("attaching a file")),
+        Some(Target::Stream { .. }) => Err(Error::Unsupported("attaching a stream")),
     };
     Ok(AttachPaths {
         stdin: fifo(&request.stdin)?,
@@ -123,6 +124,7 @@ pub fn target(target: Option<&Target>) -> String {
         None => String::new(),
         Some(Target::Fifo(path)) => path.display().to_string(),
         Some(Target::File(path)) => format!("file://{}", path.display()),
+        Some(Target::Stream { uri, .. }) => uri.clone(),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::install::Installation;
 use crate::run_dir::RunDir;
 use crate::task::rootfs::RootfsMount;
 use crate::task::stdio::IoRequest;
+use crate::task::stdio::remote::Remotes;
 use crate::task::stdio::log::LogOptions;
 use crate::task::{TaskHandle, TaskRequest};
 use crate::vmm::VmEnd;
@@ -138,6 +139,7 @@ pub enum Shutdown {
 pub struct Sandbox {
     requests: mpsc::Sender<Request>,
     history: History,
+    remotes: Remotes,
 }
 
 impl Sandbox {
@@ -145,8 +147,9 @@ impl Sandbox {
     pub fn begin(setup: Setup) -> (Self, JoinHandle<()>) {
         let (requests, inbox) = mpsc::channel(QUEUE);
         let history = History::default();
-        let actor = actor::Actor::new(setup, inbox, history.clone());
-        (Self { requests, history }, tokio::spawn(actor.run()))
+        let remotes = Remotes::default();
+        let actor = actor::Actor::new(setup, inbox, history.clone(), remotes.clone());
+        (Self { requests, history, remotes }, tokio::spawn(actor.run()))
     }
 
     /// Creates a task, booting the VM if it does not run yet, and answers the pid that stands for it on the host.
@@ -214,6 +217,11 @@ impl Sandbox {
     /// Lets it go on. Idempotent.
     pub async fn resume(&self) -> Result<()> {
         self.ask(Request::Resume).await
+    }
+
+    /// Streams that its processes have as input and output.
+    pub fn remotes(&self) -> &Remotes {
+        &self.remotes
     }
 
     /// What has happened in it.

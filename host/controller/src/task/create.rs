@@ -10,6 +10,7 @@ use tracing::warn;
 use super::process::{Live, Process, Stage};
 use super::rootfs::{self, PlacedLayer, RootfsMount};
 use super::stdio::log::{CriLog, LogOptions, SharedLog};
+use super::stdio::remote::Remotes;
 use super::stdio::{IoRequest, Opened};
 use crate::agent::{GuestSpec, Rootfs};
 use crate::error::{Error, Result};
@@ -43,6 +44,8 @@ pub struct Creation {
     pub booted: watch::Receiver<Option<std::result::Result<Vm, std::sync::Arc<BootError>>>>,
     /// Where the start's points are noted.
     pub timeline: Timeline,
+    /// Streams that its processes can have as input and output.
+    pub remotes: Remotes,
     /// Where everybody sees what happens to it.
     pub history: History,
 }
@@ -51,7 +54,7 @@ impl Creation {
     /// Does it: answers the VM and the init process, which waits for Start. On failure the guest has nothing of it.
     pub async fn run(&mut self) -> Result<(Vm, Process)> {
         let log = self.log.take().map(CriLog::open).transpose()?.map(SharedLog::new);
-        let opened = Opened::open(&self.io, log)?;
+        let opened = Opened::open(&self.io, log, &self.remotes)?;
         let images = self.images().await?;
         let vm = self.vm().await?;
         match self.attach(&vm, images).await {

@@ -44,6 +44,7 @@ impl Actor {
             booted: self.booted.subscribe(),
             timeline: self.setup.timeline.clone(),
             history: self.history.clone(),
+            remotes: self.remotes.clone(),
         };
         let (handle, task) = task::begin(creation, reply);
         let (id, init_exit) = (request.id.clone(), handle.init_exit());

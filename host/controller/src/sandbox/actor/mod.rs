@@ -23,6 +23,7 @@ use super::{History, Reply, Request, Setup, Shutdown};
 use crate::agent::{Agent, GuestDisk};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
+use crate::task::stdio::remote::Remotes;
 use crate::task::{TaskHandle, TaskRequest};
 use crate::vmm::{VmEnd, Vmm};
 
@@ -66,6 +67,7 @@ pub struct Actor {
     events: JoinSet<Event>,
     exit_command: Vec<String>,
     history: History,
+    remotes: Remotes,
 }
 
 /// Why the actor's loop ended.
@@ -83,7 +85,12 @@ impl Over {
 }
 
 impl Actor {
-    pub fn new(mut setup: Setup, inbox: mpsc::Receiver<Request>, history: History) -> Self {
+    pub fn new(
+        mut setup: Setup,
+        inbox: mpsc::Receiver<Request>,
+        history: History,
+        remotes: Remotes,
+    ) -> Self {
         let exit_command = std::mem::take(&mut setup.options.exit_command);
         Self {
             setup,
@@ -97,6 +104,7 @@ impl Actor {
             events: JoinSet::new(),
             exit_command,
             history,
+            remotes,
         }
     }
 

@@ -18,6 +18,7 @@ use super::create::{Creation, explain};
 use super::process::{self, Ended, Live, Process, ProcessState, Stage};
 use super::state::{self, Phase, TaskRefusal, Verb};
 use super::stdio::Opened;
+use super::stdio::remote::Remotes;
 use super::{AddProcess, AttachPaths, Exit, TaskRequest, Which};
 use crate::agent::{AgentError, CgroupFiles, Target};
 use crate::bundle;
@@ -48,6 +49,7 @@ struct Task {
     keep_guest_state: bool,
     timeline: Timeline,
     history: History,
+    remotes: Remotes,
     /// Kills for memory that were told.
     memory_kills: u64,
 }
@@ -113,7 +115,7 @@ impl Task {
         let (keep_guest_state, timeline) = (creation.keep_guest_state, creation.timeline);
         let forgetting = JoinSet::new();
         let init_end = None;
-        let (history, memory_kills) = (creation.history, 0);
+        let (history, remotes, memory_kills) = (creation.history, creation.remotes, 0);
         let task = Self {
             id,
             bundle,
@@ -126,6 +128,7 @@ impl Task {
             keep_guest_state,
             timeline,
             history,
+            remotes,
             memory_kills,
         };
         task.tell(&None, Happening::Created(Arc::new(created)));
@@ -173,7 +176,7 @@ impl Task {
         };
         let process = self.execs.get_mut(&exec).ok_or_else(|| Error::UnknownExec(exec.clone()))?;
         let ProcessState::Added = process.state else { return Err(Error::UnknownExec(exec)) };
-        let (stdio, drain) = Opened::open(&process.io, None)?.connect(&self.vm.vsock);
+        let (stdio, drain) = Opened::open(&process.io, None, &self.remotes)?.connect(&self.vm.vsock);
         let started =
             self.vm.agent.exec(&self.id, stdio.ids(), process.io.terminal, process.spec.clone()).await;
         let guest_pid = match started {

@@ -7,28 +7,57 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::fifo::Source;
-use super::{CHUNK, Stream};
+use super::remote::Remotes;
+use super::{CHUNK, StdioError, Stream, Target, fifo};
 
 /// Chunks that may wait for the guest; beyond it clients wait.
 const WAITING: usize = 2;
+
+/// Where a process's input comes from, open.
+pub enum Source {
+    /// A FIFO.
+    Fifo(fifo::Source),
+    /// Clients that attach to a stream; they send and the process receives.
+    Remote(mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>),
+}
+
+impl Source {
+    /// Opens `target`.
+    pub fn open(target: &Target, remotes: &Remotes) -> Result<Self, StdioError> {
+        match target {
+            Target::Fifo(path) => fifo::Source::open(path).map(Self::Fifo),
+            Target::Stream { name, .. } => {
+                let (chunks, inbox) = mpsc::channel(WAITING);
+                remotes.claim_input(name, &chunks)?;
+                Ok(Self::Remote(chunks, inbox))
+            }
+            Target::File(path) => Err(StdioError::Scheme(format!("file://{}", path.display()))),
+        }
+    }
+}
 
 /// A process's input. Dropping it cuts the input off.
 #[derive(Debug)]
 pub struct Input {
     /// While they are here the input does not end by itself.
-    held: Option<(File, mpsc::Sender<Vec<u8>>)>,
+    held: Option<(Option<File>, mpsc::Sender<Vec<u8>>)>,
     pumps: JoinSet<()>,
 }
 
 impl Input {
     /// Begins to copy from `source` to `stream`.
     pub fn begin(source: Source, stream: Stream) -> Self {
-        let (chunks, inbox) = mpsc::channel(WAITING);
         let mut pumps = JoinSet::new();
+        let (kept_open, chunks, inbox) = match source {
+            Source::Remote(chunks, inbox) => (None, chunks, inbox),
+            Source::Fifo(fifo) => {
+                let (chunks, inbox) = mpsc::channel(WAITING);
+                pumps.spawn(read(fifo.reader, chunks.clone()));
+                (Some(fifo.kept_open), chunks, inbox)
+            }
+        };
         pumps.spawn(write(stream, inbox));
-        pumps.spawn(read(source.reader, chunks.clone()));
-        Self { held: Some((source.kept_open, chunks)), pumps }
+        Self { held: Some((kept_open, chunks)), pumps }
     }
 
     /// Another client writes too. Nothing happens once the input was closed.

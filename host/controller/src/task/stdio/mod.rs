@@ -8,13 +8,14 @@
 //!   FIFOs of attachers ─┴─▶ input pump ── stdin stream ──▶ guest
 //! ```
 //!
-//! FIFOs are opened before the guest hears of the process, so that a wrong path is an error of the request. The exit of a
+//! Where a FIFO of the caller is, a stream that clients reach by name can be too ([`remote`]). FIFOs are opened before the guest hears of the process, so that a wrong path is an error of the request. The exit of a
 //! process is told only after [`Drain::finish`]: whoever waits for it finds all output written.
 
 mod fifo;
 mod input;
 pub mod log;
 mod output;
+pub mod remote;
 
 use std::io;
 use std::path::PathBuf;
@@ -26,9 +27,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use self::input::Input;
+use self::input::{Input, Source};
 use self::log::{SharedLog, StreamName};
 use self::output::{Output, Sink};
+use self::remote::{RemoteError, Remotes};
 use super::AttachPaths;
 use super::state::TaskRefusal;
 use crate::agent::{STREAM_PORT, StreamIds};
@@ -68,8 +70,13 @@ pub enum StdioError {
         #[source]
         source: io::Error,
     },
+    /// The stream cannot be had.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// A kind of output that is not supported.
-    #[error("{0:?} is not supported for input or output: use the path of a FIFO, or file:///path for output")]
+    #[error(
+        "{0:?} is not supported for input or output: use the path of a FIFO, file:///path for output, or the keeper's address with ?streaming_id=NAME"
+    )]
     Scheme(String),
 }
 
@@ -80,11 +87,24 @@ pub enum Target {
     Fifo(PathBuf),
     /// A file to append to; output only.
     File(PathBuf),
+    /// A stream of the keeper's, which a client attaches to by its name.
+    Stream {
+        /// That.
+        name: String,
+        /// As it was asked for.
+        uri: String,
+    },
 }
 
+/// What comes before the name of a stream.
+const STREAM_NAME: &str = "?streaming_id=";
+
 impl Target {
-    /// As containerd writes it: a path, `file://` and a path, or nothing.
+    /// As containerd writes it: a path, `file://` and a path, an address with the name of a stream, or nothing.
     pub fn parse(text: &str) -> std::result::Result<Option<Self>, StdioError> {
+        if let Some((_, name)) = text.split_once(STREAM_NAME).filter(|(address, _)| address.contains("://")) {
+            return Ok(Some(Self::Stream { name: name.into(), uri: text.into() }));
+        }
         match text.split_once("://") {
             _ if text.is_empty() => Ok(None),
             Some(("file", path)) if path.starts_with('/') => Ok(Some(Self::File(path.into()))),
@@ -109,26 +129,20 @@ pub struct IoRequest {
 
 /// Host sides, open; the guest knows nothing of them yet.
 pub struct Opened {
-    stdin: Option<fifo::Source>,
+    stdin: Option<Source>,
     outputs: Vec<(StreamName, Sink, Option<SharedLog>)>,
 }
 
 impl Opened {
     /// Opens what `request` names. With a log, outputs are wanted even if nobody reads them.
-    pub fn open(request: &IoRequest, log: Option<SharedLog>) -> Result<Self> {
-        let stdin = match &request.stdin {
-            None => None,
-            Some(Target::Fifo(path)) => Some(fifo::Source::open(path)?),
-            Some(Target::File(path)) => {
-                return Err(StdioError::Scheme(format!("file://{}", path.display())).into());
-            }
-        };
+    pub fn open(request: &IoRequest, log: Option<SharedLog>, remotes: &Remotes) -> Result<Self> {
+        let stdin = request.stdin.as_ref().map(|target| Source::open(target, remotes)).transpose()?;
         let wanted = [(StreamName::Stdout, &request.stdout), (StreamName::Stderr, &request.stderr)];
         let mut outputs = Vec::with_capacity(2);
         for (name, target) in wanted {
             let merged = request.terminal && name == StreamName::Stderr;
             if !merged && (target.is_some() || log.is_some()) {
-                outputs.push((name, Sink::open(target.as_ref())?, log.clone()));
+                outputs.push((name, Sink::open(target.as_ref(), remotes)?, log.clone()));
             }
         }
         Ok(Self { stdin, outputs })

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::log::{SharedLog, StreamName};
+use super::remote::Remotes;
 use super::{CHUNK, StdioError, Stream, Target, fifo};
 
 /// After the process's end: silence from the guest that is taken for the end of the output. Something it left behind may
@@ -33,14 +34,17 @@ pub enum Sink {
     Fifo(pipe::Sender),
     /// To the end of a file.
     File(File),
+    /// To clients that attach to a stream.
+    Remote(mpsc::Sender<Vec<u8>>),
 }
 
 impl Sink {
     /// Opens `target`.
-    pub fn open(target: Option<&Target>) -> Result<Self, StdioError> {
+    pub fn open(target: Option<&Target>, remotes: &Remotes) -> Result<Self, StdioError> {
         match target {
             None => Ok(Self::None),
             Some(Target::Fifo(path)) => fifo::open_output(path).map(Self::Fifo),
+            Some(Target::Stream { name, .. }) => Ok(Self::Remote(remotes.claim_output(name)?)),
             Some(Target::File(path)) => {
                 let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
                 file.map(Self::File).map_err(|source| StdioError::File { path: path.clone(), source })
@@ -127,6 +131,7 @@ impl Pump {
             Sink::None => Ok(()),
             Sink::File(file) => file.write_all(chunk),
             Sink::Fifo(fifo) => write_fifo(fifo, chunk, &mut self.ended).await,
+            Sink::Remote(client) => send_remote(client, chunk, &mut self.ended).await,
         };
         if let Err(error) = written {
             warn!(%error, "the output's reader is lost, with what was for it");
@@ -156,6 +161,19 @@ async fn write_fifo(
         }
     }
     Ok(())
+}
+
+/// The same towards clients: they need not be there yet, or may have gone and come again.
+async fn send_remote(
+    client: &mpsc::Sender<Vec<u8>>,
+    chunk: &[u8],
+    ended: &mut watch::Receiver<bool>,
+) -> io::Result<()> {
+    tokio::select! {
+        biased;
+        sent = client.send(chunk.to_vec()) => sent.map_err(|_| io::ErrorKind::BrokenPipe.into()),
+        () = after_end(ended, STALLED) => Err(io::ErrorKind::TimedOut.into()),
+    }
 }
 
 /// Answers `limit` after the process's end, counted from now if it has ended already.

@@ -57,7 +57,7 @@ async fn output_is_in_fifo_and_log_when_the_drain_is_finished() {
     let fifo = reader(&path);
     let (log, log_path) = host.log();
     let request = IoRequest { stdout: Some(Target::Fifo(path)), ..IoRequest::default() };
-    let (stdio, drain) = Opened::open(&request, Some(log)).unwrap().connect(&host.vsock);
+    let (stdio, drain) = Opened::open(&request, Some(log), &Remotes::default()).unwrap().connect(&host.vsock);
 
     host.stream(&stdio, |ids| ids.stdout).await.write_all(b"hello\n").await.unwrap();
     host.stream(&stdio, |ids| ids.stderr).await.write_all(b"oops\n").await.unwrap();
@@ -74,7 +74,7 @@ async fn output_held_open_by_a_survivor_does_not_hold_up_the_exit() {
     let path = host.fifo("stdout");
     let fifo = reader(&path);
     let request = IoRequest { stdout: Some(Target::Fifo(path)), ..IoRequest::default() };
-    let (stdio, drain) = Opened::open(&request, None).unwrap().connect(&host.vsock);
+    let (stdio, drain) = Opened::open(&request, None, &Remotes::default()).unwrap().connect(&host.vsock);
     let mut survivor = host.stream(&stdio, |ids| ids.stdout).await;
     survivor.write_all(b"last words").await.unwrap();
 
@@ -90,7 +90,7 @@ async fn a_slow_reader_holds_the_process_back_and_loses_nothing() {
     let path = host.fifo("stdout");
     let mut fifo = reader(&path);
     let request = IoRequest { stdout: Some(Target::Fifo(path)), ..IoRequest::default() };
-    let (stdio, drain) = Opened::open(&request, None).unwrap().connect(&host.vsock);
+    let (stdio, drain) = Opened::open(&request, None, &Remotes::default()).unwrap().connect(&host.vsock);
     let mut guest = host.stream(&stdio, |ids| ids.stdout).await;
     let block = vec![b'x'; 1 << 20];
     let writes = async { while guest.write_all(&block).await.is_ok() {} };
@@ -114,7 +114,7 @@ async fn input_ends_when_it_was_closed_and_its_writers_have_gone() {
     let mut host = Host::new();
     let path = host.fifo("stdin");
     let request = IoRequest { stdin: Some(Target::Fifo(path.clone())), ..IoRequest::default() };
-    let (mut stdio, _drain) = Opened::open(&request, None).unwrap().connect(&host.vsock);
+    let (mut stdio, _drain) = Opened::open(&request, None, &Remotes::default()).unwrap().connect(&host.vsock);
     let mut guest = host.stream(&stdio, |ids| ids.stdin).await;
     let mut buffer = [0; 16];
 
@@ -141,7 +141,8 @@ async fn an_attacher_sees_what_comes_from_then_on_and_can_type() {
         (host.fifo("stdin"), host.fifo("attached-out"), host.fifo("attached-in"));
     let request = IoRequest { stdin: Some(Target::Fifo(own_in)), ..IoRequest::default() };
     let (log, _) = host.log();
-    let (mut stdio, _drain) = Opened::open(&request, Some(log)).unwrap().connect(&host.vsock);
+    let (mut stdio, _drain) =
+        Opened::open(&request, Some(log), &Remotes::default()).unwrap().connect(&host.vsock);
     let mut output = host.stream(&stdio, |ids| ids.stdout).await;
     let mut input = host.stream(&stdio, |ids| ids.stdin).await;
 
@@ -164,7 +165,41 @@ fn kinds_of_output_that_are_not_supported_are_named() {
     assert_eq!(Target::parse("").unwrap(), None);
     assert_eq!(Target::parse("/run/fifo").unwrap(), Some(Target::Fifo("/run/fifo".into())));
     assert_eq!(Target::parse("file:///var/log/x").unwrap(), Some(Target::File("/var/log/x".into())));
-    for text in ["binary:///bin/logger?id=x", "ttrpc+unix:///x?streaming_id=y", "relative", "file://host/x"] {
+    for text in ["binary:///bin/logger?id=x", "ttrpc+unix:///x?stream=y", "relative", "file://host/x"] {
         assert!(Target::parse(text).unwrap_err().to_string().contains("is not supported"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn clients_reach_input_and_output_by_name() {
+    let mut host = Host::new();
+    let address = "ttrpc+unix:///run/theca/default/web/keeper.sock?streaming_id=web-";
+    let target = |name: &str| Target::parse(&format!("{address}{name}")).unwrap();
+    let request = IoRequest { stdin: target("stdin"), stdout: target("stdout"), ..IoRequest::default() };
+    let remotes = Remotes::default();
+    let (mut stdio, drain) = Opened::open(&request, None, &remotes).unwrap().connect(&host.vsock);
+    let again = Opened::open(&request, None, &remotes).err().unwrap().to_string();
+    assert_eq!(again, "the stream web-stdin belongs to another process");
+
+    let mut guest_in = host.stream(&stdio, |ids| ids.stdin).await;
+    let Ok(remote::Attached::Input(client, _)) = remotes.attach("web-stdin").await else {
+        panic!("no input")
+    };
+    client.send(b"typed".to_vec()).await.unwrap();
+    stdio.close_input();
+    drop(client);
+    let mut typed = String::new();
+    guest_in.read_to_string(&mut typed).await.unwrap();
+    assert_eq!(typed, "typed", "and its end, once the client has gone");
+
+    let mut guest_out = host.stream(&stdio, |ids| ids.stdout).await;
+    guest_out.write_all(b"said").await.unwrap();
+    drop(guest_out);
+    drain.finish().await;
+    let Ok(remote::Attached::Output(said, _)) = remotes.attach("web-stdout").await else {
+        panic!("no output")
+    };
+    let mut said = said.lock().await;
+    assert_eq!(said.next(100).await.unwrap(), b"said");
+    assert_eq!(said.next(100).await, None);
 }
