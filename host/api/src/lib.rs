@@ -18,6 +18,7 @@ pub mod containers_2017;
 pub mod convert;
 #[cfg(feature = "daemon")]
 pub mod execution;
+pub mod forward;
 pub mod keeper;
 #[cfg(feature = "daemon")]
 pub mod keeper_client;

@@ -24,6 +24,8 @@ pub mod sandbox;
 pub mod store;
 pub mod task;
 mod template;
+#[cfg(test)]
+mod testing;
 pub mod values;
 
 use std::path::PathBuf;
@@ -126,3 +128,9 @@ impl Node {
         &self.shared.store
     }
 }
+
+#[cfg(test)]
+mod model_test;
+#[cfg(test)]
+#[path = "node_test.rs"]
+mod tests;

@@ -200,6 +200,16 @@ impl Mirror {
         self.graves.drain(..spare);
     }
 
+    /// Takes over how a keeper describes one task's processes.
+    pub fn describe(&mut self, container: &ContainerId, reports: &[ProcessReport]) -> News {
+        let mut news = News::default();
+        let told = self.tasks.get_mut(container).map(|record| record.describe(reports)).unwrap_or_default();
+        if !told.is_empty() {
+            self.tell(container, told, &mut news);
+        }
+        news
+    }
+
     /// Takes what a look at one task's processes shows.
     pub fn look(&mut self, container: &ContainerId, reports: &[ProcessReport]) -> News {
         let mut news = News::default();

@@ -102,13 +102,18 @@ impl Record {
         }
     }
 
-    /// Takes over how a keeper describes the processes that are known. Tells nothing: events do.
-    pub fn describe(&mut self, reports: &[ProcessReport]) {
+    /// Takes over how a keeper describes the processes that are known. What happened to them is told by events, but for
+    /// the deletion of an added one that had ended.
+    pub fn describe(&mut self, reports: &[ProcessReport]) -> Vec<What> {
         for report in reports {
             if let Some(proc) = self.proc_mut(report.exec.as_ref()) {
                 proc.take(report);
             }
         }
+        let named = |exec: &ExecId| reports.iter().any(|report| report.exec.as_ref() == Some(exec));
+        let gone = self.execs.iter().filter(|(exec, proc)| proc.phase == Phase::Stopped && !named(exec));
+        let gone: Vec<_> = gone.map(|(exec, _)| exec.clone()).collect();
+        gone.iter().filter_map(|exec| self.deleted(exec, None)).collect()
     }
 
     /// Takes over what a keeper says of the container's processes, where events about them were lost.

@@ -280,10 +280,8 @@ impl Node {
     /// Takes over how the keeper describes the processes, where it can be asked.
     pub(super) async fn describe(&self, found: &Found) {
         let Some(keeper) = &found.keeper else { return };
-        if let Ok(reports) = keeper.processes(&found.id).await
-            && let Some(record) = found.handle.mirror().tasks.get_mut(&found.id)
-        {
-            record.describe(&reports);
+        if let Ok(reports) = keeper.processes(&found.id).await {
+            self.change(&found.handle, |mirror| mirror.describe(&found.id, &reports));
         }
     }
 

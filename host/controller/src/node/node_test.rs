@@ -1,0 +1,312 @@
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::events::Told;
+use super::sandbox::Standing;
+use super::task::{Exec, Phase, Whom};
+use super::testing::{Bench, container, sandbox, told};
+use super::values::Io;
+use super::{Error, Kind, ProcessName};
+
+fn exec(name: Option<&str>) -> Exec {
+    Exec { exec: name.map(|name| name.parse().unwrap()), spec: b"{}".to_vec(), io: Io::default() }
+}
+
+fn kind<T: std::fmt::Debug>(answer: Result<T, Error>) -> Kind {
+    answer.unwrap_err().kind()
+}
+
+/// Lets what has been set off come to its end; time is not real here.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_containers_life_is_told_in_order() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let mut events = node.subscribe(ns);
+    bench.sandbox("pod").await;
+    let web = bench.running("web", Some("pod")).await;
+    let shell = node.exec(ns, &web, exec(None)).await.unwrap();
+    assert!(shell.pid > 0 && shell.exec.is_some());
+    node.kill(ns, &web, &Whom::All, 9).await.unwrap();
+    assert_eq!(node.wait(ns, &web, &ProcessName::Pid(shell.pid)).await.unwrap().status, 137);
+    assert_eq!(node.delete_task(ns, &web, false).await.unwrap().exit.status, 137);
+    node.stop_sandbox(ns, &"pod".parse().unwrap(), None).await.unwrap();
+    assert_eq!(
+        told(&mut events, 9).await,
+        [
+            "pod up",
+            "web created",
+            "web started",
+            "web exec-added",
+            "web exec-started",
+            "web exec-exited 137",
+            "web exited 137",
+            "web deleted",
+            "pod down 0"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_without_a_sandbox_has_one_of_its_own_that_goes_with_it() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let web = bench.running("web", None).await;
+    assert!(node.sandboxes(ns).await.unwrap()[0].own_of_container);
+    assert_eq!(kind(node.delete_task(ns, &web, false).await), Kind::FailedPrecondition);
+    node.delete_task(ns, &web, true).await.unwrap();
+    assert!(node.sandboxes(ns).await.unwrap().is_empty());
+    assert_eq!(bench.keepers.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_annotation_names_the_sandbox_to_join() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    bench.sandbox("pod").await;
+    let mut create = bench.task("web", None);
+    create.source = bench.annotated(json!({ "io.kubernetes.cri.sandbox-id": "pod" }));
+    assert_eq!(node.create_task(ns, create).await.unwrap().sandbox.as_str(), "pod");
+    let mut create = bench.task("lost", None);
+    create.source = bench.annotated(json!({ "io.theca.sandbox": "nowhere" }));
+    assert!(matches!(node.create_task(ns, create).await, Err(Error::UnknownSandbox(_))));
+    assert!(node.task(ns, &container("lost")).await.is_err(), "nothing of it is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_oldest_interface_makes_goes_with_its_inits_exit() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let mut events = node.subscribe(ns);
+    let mut create = bench.task("web", None);
+    create.delete_at_exit = true;
+    node.create_task(ns, create).await.unwrap();
+    node.start_task(ns, &container("web")).await.unwrap();
+    bench.keeper("web").exit(&container("web"), None, 3);
+    let told = told(&mut events, 6).await;
+    assert_eq!(told[1..5], ["web created", "web started", "web exited 3", "web deleted"]);
+    settle().await;
+    assert_eq!(bench.keepers.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_have_exec_ids_and_pids_and_both_name_them() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let web = bench.running("web", None).await;
+    let shell = node.exec(ns, &web, exec(Some("shell"))).await.unwrap();
+    let by_pid = node.process(ns, &web, &ProcessName::Pid(shell.pid)).await.unwrap();
+    assert_eq!(by_pid.exec.unwrap().as_str(), "shell");
+    assert_eq!(node.process(ns, &web, &ProcessName::Pid(0)).await.unwrap().exec, None);
+    let unknown = node.process(ns, &web, &ProcessName::Pid(9999)).await;
+    assert_eq!(unknown.unwrap_err().to_string(), "process 9999 does not exist in container web");
+    assert_eq!(kind(node.exec(ns, &web, exec(Some("shell"))).await), Kind::AlreadyExists);
+    node.kill(ns, &web, &Whom::Process(ProcessName::Pid(shell.pid)), 9).await.unwrap();
+    let finished = node.kill(ns, &web, &Whom::Process(ProcessName::Pid(shell.pid)), 9).await;
+    assert_eq!(finished.unwrap_err().to_string(), "process already finished");
+    let deleted = node.delete_process(ns, &web, &ProcessName::Pid(shell.pid)).await.unwrap();
+    assert_eq!((deleted.pid, deleted.exit.status), (shell.pid, 137));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_at_the_keeper_is_seen_here() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    bench.sandbox("pod").await;
+    let keeper = bench.keeper("pod");
+    bench.make_at(&*keeper, "web").await;
+    assert_eq!(node.task(ns, &container("web")).await.unwrap().init.phase, Phase::Running);
+    assert_eq!(kind(node.create_task(ns, bench.task("web", None)).await), Kind::AlreadyExists);
+    node.delete_task(ns, &container("web"), true).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn counters_outlive_the_exit_until_delete() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    bench.sandbox("pod").await;
+    let web = bench.running("web", Some("pod")).await;
+    let before = node.stats(ns, &web).await.unwrap().metrics;
+    bench.keeper("pod").die();
+    settle().await;
+    assert_eq!(node.task(ns, &web).await.unwrap().init.phase, Phase::Stopped);
+    assert_eq!(node.stats(ns, &web).await.unwrap().metrics, before);
+    node.delete_task(ns, &web, false).await.unwrap();
+    assert!(matches!(node.stats(ns, &web).await, Err(Error::UnknownContainer(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_number_waits_and_hears_of_a_keeper_that_was_killed() {
+    let bench = Bench::new().await;
+    let (node, ns) = (bench.node.clone(), bench.namespace.clone());
+    let pod = bench.sandbox("pod").await;
+    let web = bench.running("web", Some("pod")).await;
+    let mut waiters = tokio::task::JoinSet::new();
+    for turn in 0..1000 {
+        let (node, ns, pod, web) = (node.clone(), ns.clone(), pod.clone(), web.clone());
+        waiters.spawn(async move {
+            match turn % 2 {
+                0 => node.wait_sandbox(&ns, &pod).await.unwrap().status,
+                _ => node.wait(&ns, &web, &ProcessName::Init).await.unwrap().status,
+            }
+        });
+    }
+    settle().await;
+    bench.keeper("pod").die();
+    let statuses = waiters.join_all().await;
+    assert_eq!(statuses.iter().filter(|status| **status == 255).count(), 500);
+    assert_eq!(statuses.iter().filter(|status| **status == 137).count(), 500);
+    let status = node.sandbox_status(&ns, &pod, false).await.unwrap();
+    assert_eq!(status.reason, "its keeper has ended; the guest's last words:\nKernel panic");
+    assert_eq!(node.wait_sandbox(&ns, &pod).await.unwrap().status, 255, "also after the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_dies_and_a_guest_that_hangs_are_noticed() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let (one, two) = (bench.sandbox("one").await, bench.sandbox("two").await);
+    let web = bench.running("web", Some("one")).await;
+    bench.keeper("one").vm_dies("the guest's kernel panicked");
+    assert_eq!(node.wait_sandbox(ns, &one).await.unwrap().status, 255);
+    assert_eq!(node.sandbox_status(ns, &one, false).await.unwrap().reason, "the guest's kernel panicked");
+    assert_eq!(node.wait(ns, &web, &ProcessName::Init).await.unwrap().status, 137);
+    node.delete_task(ns, &web, false).await.unwrap();
+    bench.keeper("two").hang();
+    assert_eq!(node.wait_sandbox(ns, &two).await.unwrap().status, 255);
+    let reason = node.sandbox_status(ns, &two, false).await.unwrap().reason;
+    assert!(reason.starts_with("the guest has not answered for"), "{reason}");
+    settle().await;
+    assert_eq!(bench.keepers.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_fails_leaves_nothing() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    for call in ["spawn", "ready"] {
+        bench.keepers.broken.lock().unwrap().insert(call);
+        assert!(node.run_sandbox(ns, sandbox("pod")).await.is_err());
+        bench.keepers.broken.lock().unwrap().clear();
+        assert!(node.sandboxes(ns).await.unwrap().is_empty());
+        assert_eq!(bench.keepers.count(), 0);
+    }
+    bench.keepers.broken.lock().unwrap().insert("create");
+    assert!(node.create_task(ns, bench.task("web", None)).await.is_err());
+    bench.keepers.broken.lock().unwrap().clear();
+    assert_eq!(bench.keepers.count(), 0);
+    bench.running("web", None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_and_shutdown_may_be_repeated() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let pod = bench.sandbox("pod").await;
+    for _ in 0..2 {
+        node.stop_sandbox(ns, &pod, None).await.unwrap();
+        assert_eq!(node.wait_sandbox(ns, &pod).await.unwrap().status, 0);
+    }
+    assert_eq!(kind(node.start_sandbox(ns, &pod).await), Kind::FailedPrecondition);
+    for _ in 0..2 {
+        node.shutdown_sandbox(ns, &pod, None).await.unwrap();
+    }
+    assert_eq!(kind(node.stop_sandbox(ns, &pod, None).await), Kind::NotFound);
+    bench.sandbox("pod").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_begins_again_finds_everything_and_tells_what_it_missed_once() {
+    let mut bench = Bench::new().await;
+    let ns = bench.namespace.clone();
+    let (pod, lost) = (bench.sandbox("pod").await, bench.sandbox("lost").await);
+    let web = bench.running("web", Some("pod")).await;
+    let job = bench.running("job", Some("pod")).await;
+    let gone = bench.running("gone", Some("lost")).await;
+    let shell = bench.node.exec(&ns, &web, exec(None)).await.unwrap();
+    bench.node.close().await;
+    bench.keeper("pod").exit(&job, None, 7);
+    bench.keeper("lost").die();
+    bench.restart().await;
+    let mut events = bench.node.subscribe(&ns);
+    let mut missed = told(&mut events, 3).await;
+    missed.sort();
+    assert_eq!(missed, ["gone exited 137", "job exited 7", "lost down 255"]);
+    let node = &bench.node;
+    assert_eq!(node.wait_sandbox(&ns, &lost).await.unwrap().status, 255);
+    assert_eq!(node.wait(&ns, &gone, &ProcessName::Init).await.unwrap().status, 137);
+    let found = node.process(&ns, &web, &ProcessName::Pid(shell.pid)).await.unwrap();
+    assert_eq!((found.exec, found.phase), (shell.exec, Phase::Running));
+    assert_eq!(node.sandbox_status(&ns, &pod, false).await.unwrap().standing, Standing::Ready);
+    bench.restart().await;
+    let mut events = bench.node.subscribe(&ns);
+    bench.keeper("pod").exit(&web, None, 1);
+    assert_eq!(told(&mut events, 2).await, ["web exec-exited 1", "web exited 1"], "nothing is told twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_boot_of_the_machine_nothing_is_believed_but_the_store() {
+    let mut bench = Bench::new().await;
+    let ns = bench.namespace.clone();
+    bench.sandbox("pod").await;
+    bench.running("web", None).await;
+    let record = super::store::ContainerRecord::new(container("kept"));
+    bench.node.create_container_record(&ns, record).await.unwrap();
+    bench.reboot().await;
+    assert!(bench.node.sandboxes(&ns).await.unwrap().is_empty());
+    assert!(bench.node.tasks(&ns).await.unwrap().is_empty());
+    assert_eq!(bench.node.container_records(&ns, &["id==kept".into()]).unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_is_interrupted_by_a_shutdown() {
+    let bench = Bench::new().await;
+    let (node, ns) = (bench.node.clone(), bench.namespace.clone());
+    bench.keepers.broken.lock().unwrap().insert("slow-ready");
+    node.create_sandbox(&ns, sandbox("pod")).await.unwrap();
+    let id: crate::id::SandboxId = "pod".parse().unwrap();
+    let starting = tokio::spawn({
+        let (node, ns, id) = (node.clone(), ns.clone(), id.clone());
+        async move { node.start_sandbox(&ns, &id).await }
+    });
+    settle().await;
+    node.shutdown_sandbox(&ns, &id, None).await.unwrap();
+    assert_eq!(kind(starting.await.unwrap()), Kind::FailedPrecondition);
+    assert!(node.sandboxes(&ns).await.unwrap().is_empty());
+    assert_eq!(bench.keepers.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_subscriber_loses_its_own_events_and_nobody_elses() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let mut slow = node.subscribe(ns);
+    let mut quick = node.subscribe(ns);
+    let web = bench.running("web", None).await;
+    for _ in 0..2500 {
+        node.pause_task(ns, &web).await.unwrap();
+        node.resume_task(ns, &web).await.unwrap();
+        assert_eq!(told(&mut quick, 2).await.len(), 2);
+    }
+    let Some(Told::Missed(missed)) = slow.next().await else { panic!("it has missed some") };
+    assert_eq!(missed, 5003 - super::events::RING as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_sandbox_takes_nothing_and_goes_on() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let pod = bench.sandbox("pod").await;
+    node.pause_sandbox(ns, &pod).await.unwrap();
+    node.pause_sandbox(ns, &pod).await.unwrap();
+    assert_eq!(node.sandbox_status(ns, &pod, false).await.unwrap().standing, Standing::Paused);
+    assert_eq!(kind(node.create_task(ns, bench.task("web", Some("pod"))).await), Kind::FailedPrecondition);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    node.resume_sandbox(ns, &pod).await.unwrap();
+    node.ping_sandbox(ns, &pod).await.unwrap();
+    bench.running("web", Some("pod")).await;
+}
