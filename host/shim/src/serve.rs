@@ -10,7 +10,8 @@ use anyhow::Context;
 use theca_api::agent::GrpcConnector;
 use theca_api::keeper::KeeperService;
 use theca_api::streaming::StreamingService;
-use theca_api::{convert, task};
+use theca_api::{convert, forward, task};
+use theca_controller::id::Namespace;
 use theca_controller::install::Installation;
 use theca_controller::run_dir::{RunDir, state_root};
 use theca_controller::sandbox::{Sandbox, Setup, Timeline};
@@ -27,6 +28,8 @@ use ttrpc::r#async::transport::Listener;
 use crate::args::Args;
 use crate::log;
 
+/// Set by containerd when it starts a shim: the socket where it wants to hear of tasks.
+const EVENTS: &str = "TTRPC_ADDRESS";
 /// How long clients may take to receive their last answers.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -52,13 +55,21 @@ pub fn run(args: &Args, listener: RawFd) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("failed to set up the runtime")?;
-    runtime.block_on(serve(setup, listener))
+    let containerd = std::env::var(EVENTS).ok().filter(|address| !address.is_empty());
+    runtime.block_on(serve(setup, listener, namespace.clone(), containerd))
 }
 
-async fn serve(setup: Setup, listener: OwnedFd) -> anyhow::Result<()> {
+/// `containerd` is where its socket for events is.
+async fn serve(
+    setup: Setup,
+    listener: OwnedFd,
+    namespace: Namespace,
+    containerd: Option<String>,
+) -> anyhow::Result<()> {
     let folder = setup.folder.clone();
     let (sandbox, mut ended) = Sandbox::begin(setup);
     let keeper = keeper_ttrpc::serve(Arc::new(KeeperService::new(sandbox.clone(), folder)));
+    let history = sandbox.history().clone();
     let streaming = streaming_ttrpc::serve(Arc::new(StreamingService::new(sandbox.clone())));
     let listener = Listener::try_from(UnixListener::from(listener)).context("failed to listen")?;
     let mut server = Server::new()
@@ -67,6 +78,7 @@ async fn serve(setup: Setup, listener: OwnedFd) -> anyhow::Result<()> {
         .register_service(streaming.into_services())
         .register_service(keeper.into_services());
     server.start().await.context("failed to serve")?;
+    let forwarding = containerd.map(|address| tokio::spawn(forward::run(history, namespace, address)));
     let mut terminate = signal(SignalKind::terminate()).context("failed to watch for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to watch for signals")?;
     loop {
@@ -80,6 +92,10 @@ async fn serve(setup: Setup, listener: OwnedFd) -> anyhow::Result<()> {
         }
     }
     info!("the sandbox is gone");
+    if let Some(forwarding) = forwarding {
+        // The last events; a containerd that is away does not keep us.
+        let _ = timeout(FAREWELL, forwarding).await;
+    }
     // What is not answered by then has nobody who waits for it.
     let _ = timeout(FAREWELL, server.shutdown()).await;
     Ok(())

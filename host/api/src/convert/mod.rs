@@ -1,6 +1,7 @@
 //! Wire types to the domain's and back. Ids, paths and sizes become checked types here.
 
 pub mod agent;
+pub mod envelope;
 pub mod history;
 pub mod metrics;
 pub mod options;
