@@ -99,8 +99,7 @@ impl Controller for SandboxController {
         let (namespace, request) = open(request)?;
         let id = id(&request.sandbox_id)?;
         let metrics = self.node.sandbox_metrics(&namespace, &id).await.map_err(refusal)?;
-        let metrics = sandbox::metrics(request.sandbox_id, &metrics).map_err(refusal)?;
-        answer(ControllerMetricsResponse { metrics: Some(metrics) })
+        answer(ControllerMetricsResponse { metrics: Some(sandbox::metrics(request.sandbox_id, metrics)) })
     }
 
     async fn update(&self, request: Request<ControllerUpdateRequest>) -> Answer<ControllerUpdateResponse> {

@@ -18,7 +18,8 @@ pub fn wire(files: &CgroupFiles) -> Any {
     Any { type_url: type_url::CGROUP_METRICS.into(), value: metrics(files).encode_to_vec() }
 }
 
-fn metrics(files: &CgroupFiles) -> Metrics {
+/// The metrics themselves.
+pub fn metrics(files: &CgroupFiles) -> Metrics {
     let files: Files<'_> = Files(files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect());
     Metrics {
         pids: Some(PidsStat { current: files.number("pids.current"), limit: files.limit("pids.max", 0) }),

@@ -11,13 +11,12 @@ use theca_controller::node::sandbox::{
 use theca_proto::containerd::services::sandbox::v1 as today;
 use theca_proto::containerd::types::{Metric, Sandbox};
 use theca_proto::generations::containerd::services::sandbox::v1 as of_2022;
-use theca_proto::io::containerd::cgroups::v2::{IoStat, Metrics};
 use theca_proto::runtime::v1::{LinuxContainerResources, PodSandboxConfig};
 use theca_proto::theca::options::v1::SandboxOptions;
 use theca_proto::type_url;
 
 use super::records::payloads;
-use super::{stats2015, time};
+use super::time;
 
 const MIB: u64 = 1 << 20;
 /// RAM that is added to what a pod's containers may use when its RuntimeClass names no overhead: for the guest itself.
@@ -202,72 +201,27 @@ pub fn status_2022(status: SandboxStatus) -> of_2022::ControllerStatusResponse {
 }
 
 /// Counters of a sandbox, as one cgroup would count it: processor time and memory are the VMM's on the host, the guest's
-/// included; everything else is the sum over its containers.
-pub fn metrics(id: String, sandbox: &SandboxMetrics) -> Result<Metric, Error> {
-    let mut sum = Metrics::default();
-    for (_, sample) in &sandbox.containers {
-        add(&mut sum, stats2015::metrics(sample)?);
-    }
-    let cpu = sum.cpu.get_or_insert_default();
+/// included; everything else is what the guest counts for all containers together.
+pub fn metrics(id: String, sandbox: SandboxMetrics) -> Metric {
+    let mut metrics = super::metrics::metrics(&sandbox.files.into_iter().collect());
+    let cpu = metrics.cpu.get_or_insert_default();
     cpu.usage_usec = sandbox.vmm_cpu_usec;
-    let memory = sum.memory.get_or_insert_default();
+    let memory = metrics.memory.get_or_insert_default();
     memory.usage = sandbox.vmm_resident_bytes;
-    memory.usage_limit = sandbox.resources.memory_mib.saturating_mul(MIB);
     memory.max_usage = memory.max_usage.max(memory.usage);
-    let data = Any { type_url: type_url::CGROUP_METRICS.into(), value: sum.encode_to_vec() };
-    Ok(Metric { timestamp: Some(time::wire(sandbox.at)), id, data: Some(data) })
-}
-
-fn add(sum: &mut Metrics, one: Metrics) {
-    if let Some(one) = one.pids {
-        let pids = sum.pids.get_or_insert_default();
-        pids.current += one.current;
+    if sandbox.resources.memory_mib != 0 {
+        memory.usage_limit = sandbox.resources.memory_mib.saturating_mul(MIB);
     }
-    if let Some(one) = one.cpu {
-        let cpu = sum.cpu.get_or_insert_default();
-        cpu.user_usec += one.user_usec;
-        cpu.system_usec += one.system_usec;
-        cpu.nr_periods += one.nr_periods;
-        cpu.nr_throttled += one.nr_throttled;
-        cpu.throttled_usec += one.throttled_usec;
-    }
-    if let Some(one) = one.memory {
-        let memory = sum.memory.get_or_insert_default();
-        memory.anon += one.anon;
-        memory.file += one.file;
-        memory.kernel_stack += one.kernel_stack;
-        memory.slab += one.slab;
-        memory.shmem += one.shmem;
-        memory.file_mapped += one.file_mapped;
-        memory.file_dirty += one.file_dirty;
-        memory.file_writeback += one.file_writeback;
-        memory.inactive_anon += one.inactive_anon;
-        memory.active_anon += one.active_anon;
-        memory.inactive_file += one.inactive_file;
-        memory.active_file += one.active_file;
-        memory.pgfault += one.pgfault;
-        memory.pgmajfault += one.pgmajfault;
-        memory.swap_usage += one.swap_usage;
-    }
-    if let Some(one) = one.memory_events {
-        let events = sum.memory_events.get_or_insert_default();
-        events.max += one.max;
-        events.oom += one.oom;
-        events.oom_kill += one.oom_kill;
-    }
-    if let Some(one) = one.io {
-        sum.io.get_or_insert_with(|| IoStat { usage: Vec::new() }).usage.extend(one.usage);
-    }
+    let data = Any { type_url: type_url::CGROUP_METRICS.into(), value: metrics.encode_to_vec() };
+    Metric { timestamp: Some(time::wire(sandbox.at)), id, data: Some(data) }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
-    use theca_controller::node::keeper::Sample;
-    use theca_controller::node::values::Payload;
     use theca_proto::containerd::types::sandbox::Runtime;
-    use theca_proto::io::containerd::cgroups::v2::{CpuStat, PidsStat};
+    use theca_proto::io::containerd::cgroups::v2::Metrics;
     use theca_proto::runtime::v1::LinuxPodSandboxConfig;
 
     use super::*;
@@ -374,28 +328,23 @@ mod tests {
 
     #[test]
     fn a_sandbox_costs_what_its_vmm_does_and_runs_what_its_containers_do() {
-        let container = |pids, user_usec| {
-            let metrics = Metrics {
-                pids: Some(PidsStat { current: pids, limit: 9 }),
-                cpu: Some(CpuStat { usage_usec: 1_000_000, user_usec, ..Default::default() }),
-                ..Default::default()
-            };
-            let metrics = Payload { type_url: String::new(), value: metrics.encode_to_vec() };
-            ("web".parse().unwrap(), Sample { at: SystemTime::now(), metrics })
-        };
+        let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         let metric = metrics(
             "pod".into(),
-            &SandboxMetrics {
+            SandboxMetrics {
                 at: SystemTime::now(),
-                containers: vec![container(2, 10), container(3, 20)],
+                containers: Vec::new(),
                 vmm_resident_bytes: 77,
                 vmm_cpu_usec: 99,
+                keeper_resident_bytes: 0,
                 guest_used_bytes: 0,
+                agent_resident_bytes: 0,
+                files: [file("pids.current", "5"), file("cpu.stat", "usage_usec 40\nuser_usec 30\n")].into(),
                 resources: Resources { vcpus: 1, memory_mib: 256 },
             },
         );
-        let metrics = Metrics::decode(metric.unwrap().data.unwrap().value.as_slice()).unwrap();
-        assert_eq!(metrics.pids.unwrap(), PidsStat { current: 5, limit: 0 });
+        let metrics = Metrics::decode(metric.data.unwrap().value.as_slice()).unwrap();
+        assert_eq!(metrics.pids.unwrap().current, 5);
         let cpu = metrics.cpu.unwrap();
         assert_eq!((cpu.usage_usec, cpu.user_usec), (99, 30));
         let memory = metrics.memory.unwrap();

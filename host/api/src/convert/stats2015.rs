@@ -15,7 +15,8 @@ use theca_proto::types::{
 
 /// A sample.
 pub fn stats(sample: &Sample) -> Result<Stats, Error> {
-    let metrics = metrics(sample)?;
+    let metrics = Metrics::decode(sample.metrics.value.as_slice())
+        .map_err(|error| Error::Internal(format!("the sandbox's counters are malformed: {error}")))?;
     let events = metrics.memory_events.unwrap_or_default();
     Ok(Stats {
         network_stats: Vec::new(),
@@ -27,12 +28,6 @@ pub fn stats(sample: &Sample) -> Result<Stats, Error> {
         }),
         timestamp: sample.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
     })
-}
-
-/// A sample, decoded.
-pub fn metrics(sample: &Sample) -> Result<Metrics, Error> {
-    Metrics::decode(sample.metrics.value.as_slice())
-        .map_err(|error| Error::Internal(format!("the sandbox's counters are malformed: {error}")))
 }
 
 fn cpu(cpu: &CpuStat) -> CpuStats {
