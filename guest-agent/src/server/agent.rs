@@ -52,7 +52,8 @@ impl Agent for Service {
     async fn events(&self, _: Request<EventsRequest>) -> Answer<Self::EventsStream> {
         let events = BroadcastStream::new(self.sandbox.events());
         let cut_off = |_| Status::data_loss("events came faster than they were read; ask for them again");
-        Ok(Response::new(Box::pin(events.map(move |event| event.map(convert::event).map_err(cut_off)))))
+        let events = events.map(move |event| event.map(convert::event).map_err(cut_off));
+        Ok(Response::new(self.stop.ends(events)))
     }
 
     async fn stats(&self, request: Request<StatsRequest>) -> Answer<StatsResponse> {

@@ -10,8 +10,11 @@ pub mod status;
 pub mod streams;
 mod tasks;
 
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use theca_proto::containerd::services::tasks::v1::tasks_server::TasksServer;
@@ -45,13 +48,14 @@ where
         TasksServer::new(tasks::Service::new(Arc::clone(&sandbox))).max_decoding_message_size(MAX_MESSAGE);
     let agent = AgentServer::new(agent::Service::new(Arc::clone(&sandbox), stop.clone()))
         .max_decoding_message_size(MAX_MESSAGE);
-    let shim = ShimServer::new(shim::Service::new(sandbox)).max_decoding_message_size(MAX_MESSAGE);
+    let shim =
+        ShimServer::new(shim::Service::new(sandbox, stop.clone())).max_decoding_message_size(MAX_MESSAGE);
     let serving = Server::builder()
         .add_service(tasks)
         .add_service(agent)
         .add_service(shim)
         .serve_with_incoming_shutdown(incoming, stop.clone().asked());
-    // Calls that never end by themselves, such as Events, do not hold up the guest's end.
+    // Calls that do not end by themselves do not hold up the guest's end for longer.
     let late = async {
         stop.asked().await;
         tokio::time::sleep(farewell).await;
@@ -74,6 +78,30 @@ impl Stop {
     async fn asked(self) {
         // The sender is this very value.
         let _ = self.0.subscribe().wait_for(|asked| *asked).await;
+    }
+
+    /// `stream`, which then ends with the serving at the latest: a call that never ends by itself would be waited for.
+    fn ends<T: 'static>(&self, stream: impl Stream<Item = T> + Send + 'static) -> BoxStream<T> {
+        Box::pin(UntilAsked { stream: Box::pin(stream), asked: Box::pin(self.clone().asked()) })
+    }
+}
+
+type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
+
+struct UntilAsked<T> {
+    stream: BoxStream<T>,
+    asked: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl<T> Stream for UntilAsked<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        // What has happened is still told.
+        match self.stream.as_mut().poll_next(cx) {
+            Poll::Pending => self.asked.as_mut().poll(cx).map(|()| None),
+            ready => ready,
+        }
     }
 }
 

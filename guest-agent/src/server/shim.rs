@@ -13,17 +13,18 @@ use theca_proto::containerd::v1::types;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::convert;
+use super::{Stop, convert};
 use crate::container::{Error, ExecRequest, Sandbox, Target};
 use crate::process::stdio::Names;
 
 pub struct Service {
     sandbox: Arc<Sandbox>,
+    stop: Stop,
 }
 
 impl Service {
-    pub fn new(sandbox: Arc<Sandbox>) -> Self {
-        Self { sandbox }
+    pub fn new(sandbox: Arc<Sandbox>, stop: Stop) -> Self {
+        Self { sandbox, stop }
     }
 }
 
@@ -122,7 +123,7 @@ impl Shim for Service {
         let events = self.sandbox.follow(&id)?;
         let events = events.map(move |told| Ok(convert::told(&id, told)));
         let superseded = [Err(Status::aborted("another consumer has asked for the events"))];
-        Ok(Response::new(Box::pin(events.chain(tokio_stream::iter(superseded)))))
+        Ok(Response::new(self.stop.ends(events.chain(tokio_stream::iter(superseded)))))
     }
 
     async fn kill(&self, request: Request<KillRequest>) -> Answer<()> {
