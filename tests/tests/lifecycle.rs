@@ -1,5 +1,7 @@
 //! The verbs on containers that outlive the command that made them.
 
+use std::os::unix::fs::MetadataExt;
+
 use theca_tests::{IMAGE, Theca, eventually, fixtures};
 
 /// Runs until it is asked to end, which it does with 3.
@@ -54,7 +56,7 @@ fn what_a_container_deletes_goes_back_to_the_host() {
     theca.wait_for_log("eraser", "full");
     let id = theca.inspect("eraser")["Id"].as_str().unwrap().to_owned();
     let disk = theca.root().join("containers").join(id).join("disk.img");
-    let mebibytes = || disk.metadata().unwrap().blocks() * 512 >> 20;
+    let mebibytes = || (disk.metadata().unwrap().blocks() * 512) >> 20;
     assert!(mebibytes() >= 40, "{} MiB", mebibytes());
     theca.exec(&["eraser", "sh", "-c", "rm /root/big; sync"]).success();
     eventually("the blocks to be free again", || mebibytes() < 20);
