@@ -29,10 +29,12 @@ const CLIENT: &[&str] = &[
     "containerd/services/containers/v1/containers.proto",
     "containerd/services/sandbox/v1/sandbox.proto",
     "theca/options/v1/options.proto",
+    // Of 2015, and still the one that tells events.
+    "types/api.proto",
 ];
 
 /// What only thecad speaks or reads.
-const DAEMON: &[&str] = &["containerd/v1/execution.proto", "runtime/v1/cri.proto", "types/api.proto"];
+const DAEMON: &[&str] = &["containerd/v1/execution.proto", "runtime/v1/cri.proto"];
 
 /// What thecad's main endpoint serves.
 pub const TODAY: &[&str] = &[

@@ -9,6 +9,8 @@
 
 #[cfg(feature = "shim")]
 pub mod descriptors;
+#[cfg(feature = "grpc-client")]
+pub mod grpc_channel;
 pub mod ttrpc_glue;
 pub mod ttrpc_stream;
 #[cfg(feature = "unix-server")]
@@ -21,7 +23,9 @@ mod generated {
 
 pub use generated::{containerd, io, theca};
 #[cfg(feature = "daemon")]
-pub use generated::{runtime, types};
+pub use generated::runtime;
+#[cfg(feature = "client")]
+pub use generated::types;
 
 /// Interfaces in the form that an older containerd published under the names that today's form has too.
 ///

@@ -11,13 +11,13 @@ use theca_controller::agent::{
 };
 use theca_controller::id::ContainerId;
 use theca_proto::containerd::services::tasks::v1 as tasks;
+use theca_proto::grpc_channel::Channel;
 use theca_proto::theca::agent::v1 as agent;
 use theca_proto::type_url;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tonic::{Response, Status};
 
-use super::channel::Channel;
 use crate::convert;
 
 type AgentClient = agent::agent_client::AgentClient<Channel>;

@@ -2,7 +2,6 @@
 //!
 //! The connection is made once: a guest whose agent cannot be reached any more is over.
 
-pub(crate) mod channel;
 mod client;
 
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use async_trait::async_trait;
 use prost::Message;
 use theca_controller::agent::{Agent, AgentError, Connector, Greeting, SERVICE_PORT};
 use theca_controller::vsock::Vsock;
+use theca_proto::grpc_channel;
 use theca_proto::theca::agent::v1::Ready;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -33,7 +33,7 @@ impl Connector for GrpcConnector {
     ) -> Result<(Arc<dyn Agent>, Greeting), AgentError> {
         let services = async {
             let stream = guest.dial(SERVICE_PORT).await.map_err(|error| unreachable(&error))?;
-            channel::open(stream).await.map_err(|error| unreachable(&error))
+            grpc_channel::open(stream).await.map_err(|error| unreachable(&error))
         };
         let (channel, ready) = tokio::try_join!(services, read_ready(ready))?;
         Ok((Arc::new(GrpcAgent::new(channel)), convert::agent::greeting(ready)))

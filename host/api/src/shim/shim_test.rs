@@ -10,6 +10,7 @@ use theca_controller::sandbox::history::{Happening, Subject};
 use theca_controller::sandbox::{SandboxOptions, Setup, Timeline};
 use theca_proto::containerd::v1::services::shim::shim_client::ShimClient;
 use theca_proto::containerd::v1::types::event::EventType;
+use theca_proto::grpc_channel::{self, Channel};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tonic::Code;
@@ -17,7 +18,6 @@ use tonic::Code;
 use super::endpoint::Endpoints;
 use super::*;
 use crate::agent::GrpcConnector;
-use crate::agent::channel::{self, Channel};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -46,7 +46,7 @@ impl Scene {
 
     async fn shim(&self) -> ShimClient<Channel> {
         let socket = self.endpoints.open("web".parse().unwrap()).unwrap();
-        let channel = channel::open(UnixStream::connect(socket).await.unwrap()).await.unwrap();
+        let channel = grpc_channel::open(UnixStream::connect(socket).await.unwrap()).await.unwrap();
         ShimClient::with_origin(channel, Uri::from_static("http://shim"))
     }
 

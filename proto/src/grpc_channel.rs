@@ -1,5 +1,5 @@
-//! One HTTP/2 connection as what tonic's clients call. Without tonic's own channel, whose reconnecting, buffering and
-//! balancing have no use here and cost every sandbox memory.
+//! One HTTP/2 connection as what tonic's clients call: of a keeper to its agent, of `theca` to thecad. Without tonic's own
+//! channel, whose reconnecting, buffering and balancing have no use here and cost every sandbox memory.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,9 +13,8 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tonic::body::Body;
 use tower::Service;
-use tracing::debug;
 
-/// Bytes that the guest may send on one stream before it waits for us.
+/// Bytes that the other side may send on one stream before it waits for us.
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// The same for the connection.
 const CONNECTION_WINDOW: u32 = 256 * 1024;
@@ -33,11 +32,8 @@ pub async fn open(stream: UnixStream) -> Result<Channel, hyper::Error> {
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     let mut driver = JoinSet::new();
-    driver.spawn(async move {
-        if let Err(error) = connection.await {
-            debug!(%error, "the connection to the agent has failed");
-        }
-    });
+    // Whoever has a call under way is told how it failed.
+    driver.spawn(async move { drop(connection.await) });
     Ok(Channel { sender, _driver: Arc::new(driver) })
 }
 
