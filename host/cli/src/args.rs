@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args, Command};
 
 use crate::commands::{
     attach, check, completion, console, create, exec, image, inspect, kill, logs, pause, ps, reap, resume,
-    rm, run, start, stop, version, wait,
+    rm, run, sandbox, start, stop, version, wait,
 };
 
 /// A verb's work, ready to be awaited for its exit code.
@@ -72,6 +72,7 @@ fn verbs() -> Vec<Verb> {
         verb("wait", "Wait until containers end, and print their exit statuses", wait::run),
         verb("rm", "Remove containers", rm::run),
         verb("image", "Manage images", image::run),
+        verb("sandbox", "Manage sandboxes of several containers; thecad runs them", sandbox::run),
         verb("console", "Show the kernel log of a container's guest", console::run),
         verb("check", "Tell whether this machine can run microVMs, and what to do if not", check::run),
         verb("version", "Tell the versions of Theca's parts", version::run),

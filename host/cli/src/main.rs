@@ -1,4 +1,4 @@
-//! `theca`: runs containers, each in a microVM of its own. Needs no daemon.
+//! `theca`: runs containers, each in a microVM of its own. Needs no daemon for that.
 //!
 //! ```text
 //!  args ─▶ commands/<verb> ─▶ plan ──▶ container (records, names, locks, disks)
@@ -6,12 +6,15 @@
 //!                          └▶ launch ─▶ keeper (spawn, task API) ─▶ session ─▶ stdio
 //! ```
 //!
+//! `commands/sandbox` alone asks thecad, through `daemon`.
+//!
 //! Every command is over when it returns; what outlives it is the keeper of a detached container, and the records below
 //! `/var/lib/theca`.
 
 mod args;
 mod commands;
 mod container;
+mod daemon;
 mod error;
 mod flags;
 mod host;

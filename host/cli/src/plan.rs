@@ -302,7 +302,8 @@ fn labels(flags: &ContainerFlags) -> anyhow::Result<BTreeMap<String, String>> {
     pairs(&all, "--label", false)
 }
 
-fn pairs(texts: &[String], flag: &str, value_needed: bool) -> anyhow::Result<BTreeMap<String, String>> {
+/// `NAME=VALUE` texts of a flag.
+pub fn pairs(texts: &[String], flag: &str, value_needed: bool) -> anyhow::Result<BTreeMap<String, String>> {
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         None if !value_needed && !text.is_empty() => Ok((text.clone(), String::new())),

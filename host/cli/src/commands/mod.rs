@@ -18,6 +18,7 @@ pub mod resume;
 pub mod rm;
 pub mod run;
 mod running;
+pub mod sandbox;
 pub mod start;
 pub mod stop;
 pub mod version;

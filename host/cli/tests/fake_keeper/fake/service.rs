@@ -212,6 +212,10 @@ impl keeper::keeper_ttrpc::Keeper for Service {
         Err(status(Code::UNIMPLEMENTED, "events"))
     }
 
+    async fn open_shim(&self, _: keeper::OpenShimRequest) -> Answer<keeper::OpenShimResponse> {
+        Err(status(Code::UNIMPLEMENTED, "open_shim"))
+    }
+
     async fn ready(&self, _: keeper::ReadyRequest) -> Answer<keeper::InfoResponse> {
         Err(status(Code::UNIMPLEMENTED, "ready"))
     }
