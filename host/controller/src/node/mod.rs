@@ -24,8 +24,9 @@ pub mod sandbox;
 pub mod store;
 pub mod task;
 mod template;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+#[allow(missing_docs)]
+pub mod testing;
 pub mod values;
 
 use std::path::PathBuf;

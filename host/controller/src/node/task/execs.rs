@@ -46,7 +46,9 @@ impl Node {
                     debug!(container = %id, %exec, %error, "a process that did not start stays");
                 }
                 node.refresh(&found).await;
-                return Err(error.into());
+                let never = super::record::lost_now();
+                node.change(&found.handle, |mirror| mirror.forget_exec(&id, &exec, never));
+                return Err(found.explain(None, error));
             }
             node.refresh(&found).await;
             node.describe(&found).await;

@@ -2,6 +2,7 @@
 
 mod keeper;
 mod keepers;
+pub mod model;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,6 +91,13 @@ impl Bench {
         let (container, rootfs, io) = (container(id), Vec::new(), Io::default());
         keeper.create(NewTask { container, bundle, rootfs, io, options: None }).await.unwrap();
         keeper.start(&self::container(id), None).await.unwrap();
+    }
+
+    /// How many files the node has left about what ran.
+    pub fn journal_files(&self) -> usize {
+        let folder = self.folder.path().join("run/.thecad/tests");
+        let kinds = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        kinds.flat_map(|kind| std::fs::read_dir(kind.path()).into_iter().flatten()).count()
     }
 
     /// The keeper of a sandbox.
