@@ -106,7 +106,8 @@ impl Disks {
         let path = self.folder.join(spec.slot.to_string());
         make_folder(&path)?;
         let (flags, options) = match writable {
-            true => (MsFlags::MS_NOATIME, ""),
+            // What is deleted goes back to the host, whose file is as large as the disk has ever been otherwise.
+            true => (MsFlags::MS_NOATIME, "discard"),
             // A read-only ext4 that was not unmounted cleanly would otherwise want to replay its journal.
             false if spec.fs_type == "ext4" => (MsFlags::MS_RDONLY, "noload"),
             false => (MsFlags::MS_RDONLY, ""),
