@@ -1,7 +1,7 @@
 //! `cargo xtask build`: everything that ships, as an install tree.
 //!
 //! ```text
-//! target/theca/bin/         theca, containerd-shim-theca-v2, theca-vmm
+//! target/theca/bin/         theca, thecad, containerd-shim-theca-v2, theca-vmm
 //! target/theca/lib/theca/   vmlinux (guest kernel), initrd.cpio (the agent and nothing else)
 //! ```
 //!
@@ -17,8 +17,12 @@ use crate::cpio::Archive;
 use crate::{command, kernel};
 
 /// Host programs and the packages they come from.
-const PROGRAMS: [(&str, &str); 3] =
-    [("theca-cli", "theca"), ("theca-shim", "containerd-shim-theca-v2"), ("theca-vmm", "theca-vmm")];
+const PROGRAMS: [(&str, &str); 4] = [
+    ("theca-cli", "theca"),
+    ("theca-daemon", "thecad"),
+    ("theca-shim", "containerd-shim-theca-v2"),
+    ("theca-vmm", "theca-vmm"),
+];
 const AGENT: (&str, &str) = ("theca-agent", "theca-agent");
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 

@@ -5,6 +5,7 @@
 
 mod e2e;
 mod here;
+mod python;
 mod tally;
 
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ enum Suite {
     Fuzz,
     /// Whole sandboxes, through the command line
     E2e,
+    /// thecad, through an independent client in Python
+    Python,
 }
 
 /// Runs `cargo xtask test`.
@@ -64,6 +67,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Suite::Vmm => here::vmm(&args),
             Suite::Fuzz => here::fuzz(&args),
             Suite::E2e => e2e::run(&args),
+            Suite::Python => python::run(&args),
         };
         tally += done.unwrap_or_else(|error| {
             eprintln!("xtask: {error:#}");

@@ -28,6 +28,23 @@ impl Tally {
         if success || self.failed > 0 { self } else { Self { failed: 1, ..self } }
     }
 
+    /// Takes in a closing line of a runner: one of Rust's, or of the two of Python's unittest.
+    fn take(&mut self, line: &str) {
+        if let Some(tally) = Self::read(line) {
+            *self += tally;
+        } else if let Some(ran) = ran(line) {
+            self.passed += ran;
+        } else if let Some(failed) =
+            outcome(line, "FAILED (", &["failures=", "errors=", "unexpected successes="])
+        {
+            let skipped = outcome(line, "FAILED (", &["skipped="]).unwrap_or(0);
+            self.failed += failed;
+            self.passed = self.passed.saturating_sub(failed + skipped);
+        } else if let Some(skipped) = outcome(line, "OK (", &["skipped="]) {
+            self.passed = self.passed.saturating_sub(skipped);
+        }
+    }
+
     /// Reads Rust's test runner's closing line, `test result: ok. 3 passed; 0 failed; …`.
     fn read(line: &str) -> Option<Self> {
         let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
@@ -37,6 +54,20 @@ impl Tally {
         };
         Some(Self { passed: count("passed")?, failed: count("failed")? })
     }
+}
+
+/// unittest's `Ran 12 tests in 3.4s`: those that failed, or were skipped, included.
+fn ran(line: &str) -> Option<u64> {
+    let (number, rest) = line.strip_prefix("Ran ")?.split_once(" test")?;
+    if rest.contains(" in ") { number.parse().ok() } else { None }
+}
+
+/// unittest's `FAILED (failures=1, errors=2)`: the sum of the counts that are called so.
+fn outcome(line: &str, verdict: &str, counts: &[&str]) -> Option<u64> {
+    let told = line.trim().strip_prefix(verdict)?.strip_suffix(')')?;
+    let count =
+        |told: &str| counts.iter().find_map(|name| told.trim().strip_prefix(name)?.parse::<u64>().ok());
+    Some(told.split(',').filter_map(count).sum())
 }
 
 impl AddAssign for Tally {
@@ -86,9 +117,7 @@ impl Write for Counter {
             counting.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
                 let line = std::mem::take(&mut counting.line);
-                if let Some(tally) = Tally::read(&String::from_utf8_lossy(&line)) {
-                    counting.tally += tally;
-                }
+                counting.tally.take(&String::from_utf8_lossy(&line));
             }
         }
         counting.onward.write_all(bytes)?;
@@ -115,6 +144,20 @@ mod tests {
             counter.write_all(piece.as_bytes()).unwrap();
         }
         assert_eq!(counter.tally().to_string(), "9 passed, 3 failed");
+    }
+
+    #[test]
+    fn pythons_runner_is_understood() {
+        let mut counter = Counter::new(io::sink());
+        for line in [
+            "Ran 1 test in 0.001s\n\nOK\n",
+            "Ran 10 tests in 3.4s\n\nFAILED (failures=1, errors=2, skipped=3)\n",
+            "Ran 5 tests in 0.1s\n\nOK (skipped=2)\n",
+            "FAILED to explain (itself)\nRan away\n",
+        ] {
+            counter.write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(counter.tally().to_string(), "8 passed, 3 failed");
     }
 
     #[test]

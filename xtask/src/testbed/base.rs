@@ -30,7 +30,7 @@ const ROOT_PACKAGES: [&str; 21] = [
     "libcap2-bin",
     "openssl",
     "procps",
-    "python3-minimal",
+    "python3",
     "qemu-system-x86",
     "runc",
     "skopeo",
@@ -81,6 +81,13 @@ impl Base {
     /// The root file system, never to be written.
     pub fn root(&self) -> PathBuf {
         self.folder.join("root.ext4")
+    }
+
+    /// The version of the root's Python, such as 3.14: what Debian's testing suite had when the root was made.
+    pub fn python(&self) -> Result<String> {
+        let mut list = std::process::Command::new("/sbin/debugfs");
+        let names = command::output(list.args(["-R", "ls -p /usr/lib"]).arg(self.root()))?;
+        python_version(&names).context("the test host has no Python").map(str::to_owned)
     }
 
     /// A static busybox for the initrd.
@@ -167,6 +174,12 @@ fn collect_drivers(folder: &Path, kernel: &str) -> Result<()> {
     Ok(std::fs::write(drivers.join("order"), order)?)
 }
 
+/// The version in the name of Python's folder. debugfs writes an entry as `/inode/mode/uid/gid/name/size/`.
+fn python_version(entries: &str) -> Option<&str> {
+    let names = entries.lines().filter_map(|line| line.split('/').nth(5));
+    names.filter_map(|name| name.strip_prefix("python")).find(|version| version.contains('.'))
+}
+
 /// The module files to load for `wanted`, each after all that it depends on. `modules.dep` lists a module's
 /// dependencies, direct and indirect, in the reverse of the order to load them in.
 fn load_order<'a>(modules_dep: &'a str, wanted: &[&str]) -> Result<Vec<&'a str>> {
@@ -199,5 +212,12 @@ mod tests {
         let order = load_order(modules_dep, &["virtio_pci", "virtio_blk"]).unwrap();
         assert_eq!(order, ["k/virtio_ring.ko", "k/virtio.ko", "k/virtio_pci.ko", "k/virtio_blk.ko"]);
         assert!(load_order(modules_dep, &["zram"]).is_err());
+    }
+
+    #[test]
+    fn pythons_version_is_in_its_folders_name() {
+        let entries = "/12/040755/0/0/.//\n/17/040755/0/0/python3//\n/2386/040755/0/0/python3.14//\n";
+        assert_eq!(python_version(entries), Some("3.14"));
+        assert_eq!(python_version("/12/040755/0/0/ssl//\n"), None);
     }
 }

@@ -119,6 +119,11 @@ pub fn prepare() -> Result<()> {
     Base::prepare().map(drop)
 }
 
+/// The version of the test host's Python, such as 3.14.
+pub fn python() -> Result<String> {
+    Base::prepare()?.python()
+}
+
 /// Boots a test host, runs the job in it with this process's standard streams, and gives the command's exit code.
 pub fn execute(job: &Job) -> Result<u8> {
     execute_into(job, io::stdout())
