@@ -271,8 +271,10 @@ async fn a_hundred_runs_leave_no_descriptor_mount_or_zombie() {
 async fn shutdown_ends_containers_and_then_the_agent() {
     let Some(guest) = Guest::start() else { return };
     let mut client = guest.client().await;
-    client.create_silent("c", &Container::sh("trap 'exit 0' TERM; sleep 1000 & wait")).await.unwrap();
+    let polite = Container::sh("trap 'exit 0' TERM; echo ready; sleep 1000 & wait");
+    let (_, mut io) = client.create("c", &polite).await.unwrap();
     client.start("c").await.unwrap();
+    io.expect("ready").await;
     let mut events = client.agent.events(EventsRequest {}).await.unwrap().into_inner();
     client.agent.shutdown(ShutdownRequest { timeout_ms: 5000 }).await.unwrap();
     let event = events.message().await.unwrap().unwrap();

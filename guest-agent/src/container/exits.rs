@@ -47,7 +47,9 @@ impl Sandbox {
     ) {
         let (events, container) = (self.events.clone(), Arc::clone(container));
         let (pid, mut exit) = (process.pid.as_raw() as u32, process.watch());
+        let announcer = self.announcers.subscribe();
         tokio::spawn(async move {
+            let _announcer = announcer;
             let exit = exit.wait().await;
             // Not before the verb that began it has told so.
             drop(container.state.lock().await);

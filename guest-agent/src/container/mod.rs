@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prost::bytes::Bytes;
-use tokio::sync::{MappedMutexGuard, Mutex as AsyncMutex, MutexGuard, broadcast};
+use tokio::sync::{MappedMutexGuard, Mutex as AsyncMutex, MutexGuard, broadcast, watch};
 use tokio::task::AbortHandle;
 
 pub use self::delete::Deleted;
@@ -64,6 +64,8 @@ pub struct Sandbox {
     tree: Tree,
     disks: Disks,
     events: broadcast::Sender<Event>,
+    /// Received from by whoever will tell of an exit, so that it closes when all exits have been told.
+    announcers: watch::Sender<()>,
     /// `None` once the shutdown has begun.
     containers: Mutex<Option<HashMap<String, Arc<Container>>>>,
 }
@@ -135,7 +137,7 @@ impl Sandbox {
         let disks = Disks::new(config.dev.clone(), config.sys_block.clone(), config.run.join("disks"));
         let (events, _) = broadcast::channel(EVENTS);
         let containers = Mutex::new(Some(HashMap::new()));
-        Self { config, reaper, streams, tree, disks, events, containers }
+        Self { config, reaper, streams, tree, disks, events, announcers: watch::Sender::new(()), containers }
     }
 
     /// Exits and out-of-memory kills from now on.

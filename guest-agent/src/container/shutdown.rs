@@ -3,10 +3,13 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use super::create::remove;
 use super::{Container, Result, Sandbox};
+
+/// How long it may take to tell of exits that have happened.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Sandbox {
     /// SIGTERM to every init, SIGKILL to all that is left after `patience`, then unmounts everything. Goes on after a
@@ -26,6 +29,10 @@ impl Sandbox {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(container = container.id, error, "a container was not ended cleanly");
             }
+        }
+        // All processes are gone, and that is told before those who listen are cut off.
+        if timeout(LAST_WORDS, self.announcers.closed()).await.is_err() {
+            tracing::warn!("not every exit was told");
         }
         nix::unistd::sync();
     }
