@@ -18,6 +18,7 @@ pub mod fields;
 pub mod filter;
 pub mod keeper;
 mod journal;
+mod news;
 mod recovery;
 mod shared;
 pub mod sandbox;
@@ -132,6 +133,8 @@ impl Node {
 
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod recovery_test;
 #[cfg(test)]
 #[path = "node_test.rs"]
 mod tests;

@@ -15,7 +15,7 @@ use super::{ProcessName, Result};
 
 /// Stories, and steps of each.
 const STORIES: u64 = 20_000;
-const STEPS: usize = 16;
+const STEPS: usize = 10;
 
 const SANDBOXES: [&str; 2] = ["s0", "s1"];
 const CONTAINERS: [&str; 3] = ["c0", "c1", "c2"];
@@ -55,7 +55,14 @@ impl Story {
     async fn begin(seed: u64) -> Self {
         let bench = Bench::new().await;
         let events = bench.node.subscribe(&bench.namespace);
-        Self { bench, model: Model::default(), chance: Chance(seed), events, told: Vec::new(), steps: Vec::new() }
+        Self {
+            bench,
+            model: Model::default(),
+            chance: Chance(seed),
+            events,
+            told: Vec::new(),
+            steps: Vec::new(),
+        }
     }
 
     async fn step(&mut self) {
@@ -81,10 +88,9 @@ impl Story {
             2 => (answer(node.shutdown_sandbox(&ns, &sid, None).await), model.shutdown_sandbox(s)),
             3 => (answer(node.pause_sandbox(&ns, &sid).await), model.stand(s, Standing::Paused)),
             4 | 5 => (answer(node.resume_sandbox(&ns, &sid).await), model.stand(s, Standing::Ready)),
-            6 | 7 => (
-                answer(node.create_task(&ns, self.bench.task(c, Some(s))).await),
-                model.create(c, Some(s)),
-            ),
+            6 | 7 => {
+                (answer(node.create_task(&ns, self.bench.task(c, Some(s))).await), model.create(c, Some(s)))
+            }
             8 => (answer(node.create_task(&ns, self.bench.task(c, None)).await), model.create(c, None)),
             9 | 10 => (answer(node.start_task(&ns, &cid).await), model.start(c)),
             11 => (answer(node.kill(&ns, &cid, &Whom::All, 9).await), model.kill(c)),
@@ -93,19 +99,12 @@ impl Story {
             14 | 15 => (answer(node.exec(&ns, &cid, exec()).await), model.exec(c, e)),
             16 => (answer(node.add_process(&ns, &cid, exec()).await), model.add(c, e)),
             17 => (answer(node.start_process(&ns, &cid, &named).await), model.start_exec(c, e)),
-            18 => (
-                answer(node.kill(&ns, &cid, &Whom::Process(named.clone()), 9).await),
-                model.kill_exec(c, e),
-            ),
+            18 => {
+                (answer(node.kill(&ns, &cid, &Whom::Process(named.clone()), 9).await), model.kill_exec(c, e))
+            }
             19 => (answer(node.delete_process(&ns, &cid, &named).await), model.delete_exec(c, e)),
-            20 => (
-                answer(node.pause_task(&ns, &cid).await),
-                model.freeze(c, Phase::Running, Phase::Paused),
-            ),
-            21 => (
-                answer(node.resume_task(&ns, &cid).await),
-                model.freeze(c, Phase::Paused, Phase::Running),
-            ),
+            20 => (answer(node.pause_task(&ns, &cid).await), model.freeze(c, Phase::Running, Phase::Paused)),
+            21 => (answer(node.resume_task(&ns, &cid).await), model.freeze(c, Phase::Paused, Phase::Running)),
             22 => (self.fate(s, c, e).await, Ok(())),
             _ => (self.behind(s, c).await, Ok(())),
         };
@@ -155,7 +154,12 @@ impl Story {
         };
         let stopped = self.model.sandboxes.get(at) == Some(&Standing::Stopped);
         match home {
-            None if keeper.start(&container("nobody"), None).await.is_err_and(|error| error.is_not_found()) && !stopped => {
+            None if keeper
+                .start(&container("nobody"), None)
+                .await
+                .is_err_and(|error| error.is_not_found())
+                && !stopped =>
+            {
                 self.bench.make_at(&*keeper, c).await;
                 let _ = (self.model.create(c, Some(s)), self.model.start(c));
             }
@@ -170,13 +174,16 @@ impl Story {
         let sandboxes = node.sandboxes(ns).await.unwrap().into_iter();
         let sandboxes: BTreeMap<_, _> = sandboxes.map(|one| (one.id.to_string(), one.standing)).collect();
         assert_eq!(sandboxes, self.model.sandboxes, "{:#?}", self.steps);
-        let tasks: Vec<_> = node.tasks(ns).await.unwrap().iter().map(|task| task.container.to_string()).collect();
+        let tasks: Vec<_> =
+            node.tasks(ns).await.unwrap().iter().map(|task| task.container.to_string()).collect();
         let meant: Vec<_> = self.model.containers.keys().cloned().collect();
         assert_eq!(tasks, meant, "{:#?}", self.steps);
         for (id, meant) in &self.model.containers {
             let processes = node.processes(ns, &container(id)).await.unwrap();
-            let shown: Vec<_> =
-                processes.iter().map(|one| (one.exec.as_ref().map(|exec| exec.to_string()), one.phase)).collect();
+            let shown: Vec<_> = processes
+                .iter()
+                .map(|one| (one.exec.as_ref().map(|exec| exec.to_string()), one.phase))
+                .collect();
             assert_eq!(shown, meant.shown(), "{id}: {:#?}", self.steps);
             for process in processes.iter().filter(|process| process.phase == Phase::Stopped) {
                 let name = process.exec.clone().map_or(ProcessName::Init, ProcessName::Exec);
@@ -246,7 +253,8 @@ fn check<'a>(told: impl Iterator<Item = &'a What>, steps: &[String]) {
 }
 
 fn tell(seeds: impl Iterator<Item = u64>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     for seed in seeds {
         runtime.block_on(async {
             let mut story = Story::begin(seed).await;

@@ -18,6 +18,7 @@ pub(in crate::node) use ending::FAILED;
 pub(in crate::node) mod handle;
 pub(in crate::node) mod mirror;
 mod starting;
+mod status;
 mod verbs;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@
 //! one like any other.
 
 mod creating;
+mod deleting;
 mod execs;
 mod lookup;
 pub(in crate::node) mod record;

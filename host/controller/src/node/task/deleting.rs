@@ -1,0 +1,109 @@
+//! The end of a task: by a call on [`Node`], or with its init's where nobody will delete it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::Deleted;
+use super::lookup::Found;
+use crate::id::{ContainerId, Namespace};
+use crate::node::Node;
+use crate::node::error::{Error, ProcessName, Result};
+use crate::node::keeper::Phase;
+use crate::node::sandbox::handle::{Handle, Request};
+use crate::node::sandbox::mirror::News;
+use crate::task::state::Verb;
+
+/// How long a container that is killed may take to end.
+const DEATH: Duration = Duration::from_secs(10);
+/// How long the end of a sandbox may take to be noticed, once its keeper is gone.
+const NOTICE: Duration = Duration::from_secs(10);
+const SIGKILL: u32 = 9;
+
+impl Node {
+    /// Forgets a task that has ended or was never started, its sandbox too if that was its own; with `force` one that runs
+    /// is killed first. Answers how it ended. Stats end here. Goes on when whoever asked has gone.
+    pub async fn delete_task(&self, namespace: &Namespace, id: &ContainerId, force: bool) -> Result<Deleted> {
+        let (node, namespace, id) = (self.clone(), namespace.clone(), id.clone());
+        self.detached(async move { node.deleting(&namespace, &id, force).await }).await
+    }
+
+    async fn deleting(&self, namespace: &Namespace, id: &ContainerId, force: bool) -> Result<Deleted> {
+        let found = self.look_up(namespace, id).await?;
+        if force {
+            self.kill_all(&found).await?;
+        }
+        self.accept(&found, &ProcessName::Init, Verb::Delete).await?;
+        let (pid, mut exit) = found.read(|record| (record.init.pid, record.init.exit))?;
+        if let Some(keeper) = &found.keeper {
+            match keeper.delete(id, None).await {
+                Ok(told) => exit = exit.or(Some(told)),
+                // Nobody has it any more: that was what was wanted.
+                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_gone() => self.sandbox_over(&found).await,
+                Err(error) => return self.done(&found, None, Err(error)).await,
+            }
+            self.refresh(&found).await;
+        }
+        let exit = exit.unwrap_or_else(super::record::lost_now);
+        self.change(&found.handle, |mirror| {
+            let mut news = News::default();
+            mirror.forget(id, exit, &mut news);
+            news
+        });
+        if found.handle.mirror().entry.own_of_container {
+            let ended = found.handle.ask(|reply| Request::Shutdown(Duration::ZERO, reply)).await;
+            match ended {
+                Ok(()) | Err(Error::UnknownSandbox(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Deleted { pid, exit })
+    }
+
+    async fn kill_all(&self, found: &Found) -> Result<()> {
+        let lives = |phase| matches!(phase, Phase::Running | Phase::Paused);
+        let Some(keeper) =
+            found.keeper.as_ref().filter(|_| found.read(|record| lives(record.init.phase)).unwrap_or(false))
+        else {
+            return Ok(());
+        };
+        match keeper.kill(&found.id, None, SIGKILL, true).await {
+            Err(error) if !error.is_not_found() && !error.is_gone() => return Err(error.into()),
+            _ => {}
+        }
+        let id = &found.id;
+        let dead = found.handle.until(|mirror| {
+            mirror.tasks.get(id).is_none_or(|record| record.init.phase == Phase::Stopped).then_some(())
+        });
+        let late =
+            |_| Error::TimedOut { what: format!("the end of container {id} by SIGKILL"), limit: DEATH };
+        timeout(DEATH, dead).await.map_err(late)?
+    }
+
+    /// After init's end: its last counters are kept, and a task that nobody will delete is deleted.
+    pub(in crate::node) async fn task_ended(&self, handle: &Arc<Handle>, id: &ContainerId) {
+        if let Some(keeper) = handle.keeper() {
+            match keeper.stats(id).await {
+                Ok(sample) => drop(self.change(handle, |mirror| mirror.keep_sample(id, sample))),
+                Err(error) => {
+                    debug!(container = %id, %error, "a container that has ended leaves no counters")
+                }
+            }
+        }
+        let unwanted = handle.mirror().tasks.get(id).is_some_and(|record| record.delete_at_exit);
+        if unwanted && let Err(error) = self.deleting(&handle.namespace, id, false).await {
+            debug!(container = %id, %error, "a container that is deleted with its end");
+        }
+    }
+
+    /// Waits until the actor of a sandbox whose keeper is gone has noticed.
+    async fn sandbox_over(&self, found: &Found) {
+        let over = found.handle.until(|mirror| mirror.entry.exit.map(drop));
+        if timeout(NOTICE, over).await.is_err() {
+            debug!(sandbox = %found.handle.id, "a keeper is gone and its end is not noticed");
+        }
+    }
+}
