@@ -204,24 +204,5 @@ pub fn said(error: Error) -> Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use tonic::Code;
-
-    use super::*;
-
-    #[test]
-    fn errors_have_the_texts_of_their_time_and_a_code() {
-        let web: ContainerId = "web".parse().unwrap();
-        let unknown = said(Error::UnknownContainer(web.clone()));
-        assert_eq!(unknown.code(), Code::NotFound);
-        assert!(unknown.message().starts_with("container not found"), "{unknown}");
-        let process = said(Error::UnknownProcess { container: web, process: ProcessName::Pid(7) });
-        assert_eq!(process.code(), Code::NotFound);
-        assert!(process.message().starts_with("process not found for container"), "{process}");
-        let nameless = named("").unwrap_err();
-        assert_eq!(
-            (nameless.code(), nameless.message()),
-            (Code::InvalidArgument, "container id cannot be empty")
-        );
-    }
-}
+#[path = "api2015_test.rs"]
+mod tests;

@@ -162,19 +162,5 @@ fn said(error: Error) -> Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use tonic::Code;
-
-    use super::*;
-
-    #[test]
-    fn errors_have_the_texts_of_their_time() {
-        let unknown = said(Error::UnknownContainer("web".parse().unwrap()));
-        assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "container does not exist \"web\""));
-        let known = said(Error::ContainerExists("web".parse().unwrap()));
-        assert_eq!(
-            (known.code(), known.message()),
-            (Code::AlreadyExists, "container \"web\" already exists")
-        );
-    }
-}
+#[path = "execution_test.rs"]
+mod tests;

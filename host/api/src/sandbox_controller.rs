@@ -115,3 +115,7 @@ impl Controller for SandboxController {
 pub fn timeout(seconds: u32) -> Option<Duration> {
     (seconds != 0).then(|| Duration::from_secs(seconds.into()))
 }
+
+#[cfg(test)]
+#[path = "sandbox_controller_test.rs"]
+mod tests;

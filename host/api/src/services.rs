@@ -91,3 +91,7 @@ fn rename_too_large<B>(mut response: Response<B>) -> Response<B> {
     }
     response
 }
+
+#[cfg(test)]
+#[path = "services_test.rs"]
+mod tests;

@@ -192,3 +192,7 @@ impl Fields for Filtered<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tasks_test.rs"]
+mod tests;

@@ -1,0 +1,80 @@
+//! Both endpoints as a client meets them: HTTP requests in, over a node whose keepers are values.
+
+use http::{Request, Response};
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use theca_controller::node::testing::Bench;
+use theca_proto::descriptors;
+use tonic::Code;
+use tonic::body::Body;
+use tower::ServiceExt;
+
+use super::*;
+
+/// A call of `method`, whose message is announced to have `length` bytes, and has `sent`.
+fn call(method: &str, length: u32, sent: &str) -> Request<Body> {
+    let mut frame = vec![0];
+    frame.extend(length.to_be_bytes());
+    frame.extend(sent.bytes());
+    Request::post(method)
+        .header("content-type", "application/grpc")
+        .header("containerd-namespace", "tests")
+        .body(Body::new(String::from_utf8(frame).unwrap()))
+        .unwrap()
+}
+
+/// The code that an answer's headers have; `None` while it is still to come.
+fn code<B>(answer: &Response<B>) -> Option<Code> {
+    let status = answer.headers().get("grpc-status")?;
+    Some(Code::from_bytes(status.as_bytes()))
+}
+
+/// Every method of the endpoint that `set` describes.
+fn methods(set: &[u8]) -> Vec<String> {
+    let files = FileDescriptorSet::decode(set).unwrap().file;
+    let of_file = |file: prost_types::FileDescriptorProto| {
+        let package = file.package().to_owned();
+        file.service.into_iter().flat_map(move |service| {
+            let service_name = format!("{package}.{}", service.name());
+            service.method.into_iter().map(move |method| format!("/{service_name}/{}", method.name()))
+        })
+    };
+    files.into_iter().flat_map(of_file).collect()
+}
+
+#[tokio::test]
+async fn every_method_of_the_definitions_is_served_at_its_endpoint() {
+    let bench = Bench::new().await;
+    let endpoints =
+        [(today(&bench.node), descriptors::TODAY), (generations(&bench.node), descriptors::GENERATIONS)];
+    for (routes, set) in endpoints {
+        let methods = methods(set);
+        assert!(methods.len() > 45, "{}", methods.len());
+        for method in methods {
+            let answer = routes.clone().oneshot(call(&method, 0, "")).await.unwrap();
+            let unsupported = method.contains("Checkpoint");
+            assert_eq!(code(&answer) == Some(Code::Unimplemented), unsupported, "{method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_defined_is_unimplemented() {
+    let bench = Bench::new().await;
+    for method in ["/containerd.services.tasks.v1.Tasks/Nothing", "/example.Nothing/Nothing"] {
+        let answer = today(&bench.node).oneshot(call(method, 0, "")).await.unwrap();
+        assert_eq!(code(&answer), Some(Code::Unimplemented), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused_before_its_bytes_have_come() {
+    let bench = Bench::new().await;
+    for method in methods(descriptors::TODAY) {
+        let announced = call(&method, 64 << 20, "\x0a");
+        let answer = today(&bench.node).oneshot(announced).await.unwrap();
+        assert_eq!(code(&answer), Some(Code::ResourceExhausted), "{method}");
+        let text = answer.headers()["grpc-message"].to_str().unwrap();
+        assert_eq!(text, "the message is too large: at most 16 MiB are taken");
+    }
+}
