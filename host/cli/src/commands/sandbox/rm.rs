@@ -31,6 +31,7 @@ async fn remove(daemon: &Daemon, id: &str, force: bool) -> anyhow::Result<()> {
     match daemon.forget_record(id).await {
         // Whoever made it kept no record here, as containerd does.
         Err(error) if error.is_not_found() && (there.is_some() || force) => Ok(()),
+        Err(error) if error.is_not_found() => bail!("sandbox {id} does not exist"),
         other => Ok(other?),
     }
 }
