@@ -1,5 +1,5 @@
 //! Random stories: calls of every interface, a keeper's own task API and blows of fate, in any order, against the model.
-//! After each step answer and state are the model's; at the end the events make sense and nothing is left.
+//! Every answer is the model's, and so is the state whenever it is looked at; at the end the events make sense and nothing is left.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,9 @@ use super::{ProcessName, Result};
 
 /// Stories, and steps of each.
 const STORIES: u64 = 20_000;
-const STEPS: usize = 10;
+const STEPS: usize = 12;
+/// Steps between two looks at everything.
+const LOOK: usize = 4;
 
 const SANDBOXES: [&str; 2] = ["s0", "s1"];
 const CONTAINERS: [&str; 3] = ["c0", "c1", "c2"];
@@ -110,7 +112,7 @@ impl Story {
         };
         self.steps.push(format!("{verb} {s} {c} {e}: {said:?}"));
         assert_eq!(said, meant, "{:#?}", self.steps);
-        self.compare().await;
+        self.hear().await;
     }
 
     /// What nobody asked for.
@@ -135,8 +137,8 @@ impl Story {
                 self.model.ends(c, Some(e));
             }
             (4 | 5, ..) => {
-                self.hear().await;
                 self.bench.restart().await;
+                self.hear().await;
                 self.events = self.bench.node.subscribe(&self.bench.namespace);
             }
             _ => {}
@@ -258,8 +260,11 @@ fn tell(seeds: impl Iterator<Item = u64>) {
     for seed in seeds {
         runtime.block_on(async {
             let mut story = Story::begin(seed).await;
-            for _ in 0..STEPS {
+            for step in 1..=STEPS {
                 story.step().await;
+                if step % LOOK == 0 {
+                    story.compare().await;
+                }
             }
             story.end().await;
         });

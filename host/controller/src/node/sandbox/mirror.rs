@@ -256,3 +256,7 @@ impl Mirror {
         news.changed.push(container.clone());
     }
 }
+
+#[cfg(test)]
+#[path = "mirror_test.rs"]
+mod tests;

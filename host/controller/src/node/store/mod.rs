@@ -38,3 +38,7 @@ impl Store {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "store_test.rs"]
+mod tests;
