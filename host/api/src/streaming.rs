@@ -75,12 +75,7 @@ impl Streaming for StreamingService {
                     () = turn.over() => Err(superseded(&id)),
                 }
             }
-            Attached::Output(process, turn) => {
-                if give_output(stream, room, &process, turn, &id).await? {
-                    remotes.forget(&id, &process);
-                }
-                Ok(())
-            }
+            Attached::Output(process, turn) => give_output(stream, room, &process, turn, &id).await,
         }
     }
 }
@@ -133,14 +128,14 @@ async fn grant(stream: &Stream, update: i32) -> Answer<()> {
     send(stream, type_url::STREAM_WINDOW_UPDATE, &WindowUpdate { update }).await
 }
 
-/// Until the output has ended, then `true`, or the client has gone.
+/// Until the output has ended or the client has gone.
 async fn give_output(
     mut stream: Stream,
     mut room: usize,
     process: &Arc<Mutex<Outgoing>>,
     mut turn: Turn,
     id: &str,
-) -> Answer<bool> {
+) -> Answer<()> {
     // The client before lets go: its turn is over.
     let mut process = process.lock().await;
     loop {
@@ -153,11 +148,11 @@ async fn give_output(
                     room = widened(room, &message)?;
                     continue;
                 }
-                None => return Ok(false),
+                None => return Ok(()),
             },
             bytes = process.next(limit), if limit > 0 => bytes,
         };
-        let Some(bytes) = bytes else { return Ok(true) };
+        let Some(bytes) = bytes else { return Ok(()) };
         room -= bytes.len();
         let data = Data { data: bytes.into() };
         if let Err(error) = send(&stream, type_url::STREAM_DATA, &data).await {

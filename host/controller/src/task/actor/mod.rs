@@ -77,6 +77,7 @@ pub async fn run(
             task
         }
         Err(error) => {
+            creation.remotes.release(&creation.io);
             // Requests that waited for a task that never came to be.
             inbox.close();
             let _ = reply.send(Err(error));
@@ -279,6 +280,7 @@ impl Task {
         self.accept(&which, Verb::Delete)?;
         let Some(exec) = which else { return Err(Error::UnknownContainer) };
         let process = self.execs.remove(&exec).ok_or(Error::UnknownExec(exec))?;
+        self.remotes.release(&process.io);
         // One that was never started has nothing to tell.
         let never = Exit { status: 0, at: std::time::SystemTime::UNIX_EPOCH };
         Ok((self.vm.vmm.pid(), process.exit().unwrap_or(never)))
@@ -310,6 +312,9 @@ impl Task {
             if let Err(error) = tidied.await {
                 warn!(container = %self.id, %error, "the guest keeps something of a deleted task");
             }
+        }
+        for process in self.execs.values().chain([&self.init]) {
+            self.remotes.release(&process.io);
         }
         Ok((self.vm.vmm.pid(), exit))
     }

@@ -10,9 +10,12 @@
 //! had not been given is kept, as a FIFO keeps what nobody has read.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
+
+use super::{IoRequest, Target};
 
 /// Slots of a sandbox.
 const MOST: usize = 1024;
@@ -124,10 +127,7 @@ impl Remotes {
             slot.turn.send_modify(|turn| *turn += 1);
             match attached(slot) {
                 Some(attached) => return Ok(attached),
-                None if slot.end.is_some() => {
-                    slots.remove(name);
-                    return Err(RemoteError::Ended(name.to_owned()));
-                }
+                None if slot.end.is_some() => return Err(RemoteError::Ended(name.to_owned())),
                 None => {
                     let (found, waiting) = oneshot::channel();
                     slot.waiting = Some(found);
@@ -151,12 +151,17 @@ impl Remotes {
         Ok(process)
     }
 
-    /// A client has had all of an output that has ended.
-    pub fn forget(&self, name: &str, outgoing: &Arc<AsyncMutex<Outgoing>>) {
+    /// A process is forgotten, and with it what its streams were. Until then a client that comes late finds what was left,
+    /// or the end. One that is being given output gets the rest.
+    pub fn release(&self, io: &IoRequest) {
         let mut slots = self.slots();
-        let same = |slot: &Slot| matches!(&slot.end, Some(End::Output(_, own)) if Arc::ptr_eq(own, outgoing));
-        if slots.get(name).is_some_and(same) {
-            slots.remove(name);
+        for target in [&io.stdin, &io.stdout, &io.stderr].into_iter().flatten() {
+            if let Target::Stream { name, .. } = target
+                && let Entry::Occupied(slot) = slots.entry(name.clone())
+                && slot.get().end.as_ref().is_some_and(|end| !end.lives())
+            {
+                slot.remove();
+            }
         }
     }
 
@@ -211,6 +216,10 @@ fn attached(slot: &Slot) -> Option<Attached> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
     async fn output(remotes: &Remotes) -> (Arc<AsyncMutex<Outgoing>>, Turn) {
@@ -268,8 +277,12 @@ mod tests {
         let (outgoing, _turn) = output(&remotes).await;
         assert_eq!(outgoing.lock().await.next(100).await.unwrap(), b"bye");
         assert!(outgoing.lock().await.next(100).await.is_none());
-        remotes.forget("web-stdout", &outgoing);
-        remotes.claim_output("web-stdout").unwrap();
+        let (late, _turn) = output(&remotes).await;
+        assert!(late.lock().await.next(100).await.is_none(), "a client that comes late finds the end");
+        let stream = Target::Stream { name: "web-stdout".into(), uri: String::new() };
+        remotes.release(&IoRequest { stdout: Some(stream), ..IoRequest::default() });
+        let early = timeout(Duration::from_millis(20), remotes.attach("web-stdout")).await;
+        assert!(early.is_err(), "and once the process is forgotten, waits for another");
     }
 
     #[tokio::test]
