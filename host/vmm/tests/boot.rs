@@ -82,6 +82,40 @@ fn an_mp_table_lists_thirty_two_processors() {
     assert_eq!(u16::from_le_bytes([bytes[4 + 34], bytes[4 + 35]]), 32 + 1 + 1 + 3 + 2);
 }
 
+/// Starts processor `id` at `page` the way hardware wants it: INIT, then a start-up interrupt. Waits for its word.
+fn start_processor(payload: Payload, id: u32, page: u32) -> Payload {
+    const COMMAND_LOW: u32 = 0xfee0_0300;
+    const COMMAND_HIGH: u32 = 0xfee0_0310;
+    // Real mode at page:0. mov byte [STARTED], id, behind what it prints: its APIC id as CPUID has it, as a digit.
+    let code = [
+        0x66, 0xb8, 1, 0, 0, 0, // mov eax, 1
+        0x0f, 0xa2, // cpuid
+        0x66, 0xc1, 0xeb, 24, // shr ebx, 24
+        0x88, 0xd8, 0x04, b'0', // mov al, bl; add al, '0'
+        0xba, 0xf8, 0x03, 0xee, // mov dx, 0x3f8; out dx, al
+        0xc6, 0x06, 0xf0, 0x8f, id as u8, // mov byte [0x8ff0], id
+        0xf4, 0xeb, 0xfd, // hlt, for ever
+    ];
+    const STARTED: u32 = 0x8ff0;
+    payload
+        .store32(STARTED, 0)
+        .store_bytes(page << 12, &code)
+        .store32(COMMAND_HIGH, id << 24)
+        .store32(COMMAND_LOW, 0x4500)
+        .store32(COMMAND_HIGH, id << 24)
+        .store32(COMMAND_LOW, 0x4600 | page)
+        .wait_for(STARTED, id as u16)
+}
+
+#[test]
+fn processors_are_started_one_by_one() {
+    let Some(kvm) = kvm() else { return };
+    let payload = (1..4).fold(Payload::new().print("0"), |payload, id| start_processor(payload, id, 0x60));
+    let mut guest = Guest::new(kvm, &payload.print("!").power_off().pvh());
+    guest.config.vcpus = 4;
+    assert_eq!(guest.run(), (ExitReason::Shutdown, "0123!".to_owned()));
+}
+
 fn refused(kernel: &[u8]) -> Option<String> {
     Some(Guest::new(kvm()?, kernel).refusal())
 }

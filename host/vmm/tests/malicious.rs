@@ -197,12 +197,15 @@ fn with_disk(payload: Payload, read_only: bool) -> Option<Guest> {
     Some(guest)
 }
 
+const DISCARD: u32 = 11;
+const WRITE_ZEROES: u32 = 13;
+
 /// A request of one data buffer; prints its status byte.
 fn disk_request(payload: Payload, position: u32, kind: u32, sector: u64, length: u32) -> Payload {
     const HEADER: u32 = BUFFER;
     const STATUS: u32 = BUFFER + 0x100;
     const DATA: u32 = BUFFER + 0x1000;
-    let write = if kind == 1 { 0 } else { WRITE };
+    let write = if [1, DISCARD, WRITE_ZEROES].contains(&kind) { 0 } else { WRITE };
     payload
         .store32(HEADER, kind)
         .store32(HEADER + 8, sector as u32)
@@ -245,6 +248,52 @@ fn a_read_only_disk_is_not_written_whatever_the_driver_believes() {
     let payload = disk_request(disk_request(payload, 0, 1, 0, 512), 1, 0, 0, 512);
     let Some(guest) = with_disk(payload.print_memory(BUFFER + 0x1000, 4), true) else { return };
     assert_eq!(printed(guest), b"\x01\0disk");
+}
+
+/// Discards or zeroes these ranges (first sector, sectors, flags) in one request; prints its status byte.
+fn clear_request(payload: Payload, position: u32, kind: u32, ranges: &[(u64, u32, u32)]) -> Payload {
+    let range = |(sector, count, flags): &(u64, u32, u32)| {
+        [&sector.to_le_bytes()[..], &count.to_le_bytes(), &flags.to_le_bytes()].concat()
+    };
+    let bytes: Vec<u8> = ranges.iter().flat_map(range).collect();
+    disk_request(payload.store_bytes(BUFFER + 0x1000, &bytes), position, kind, 0, bytes.len() as u32)
+}
+
+#[test]
+fn ranges_outside_the_disk_clear_nothing_and_the_rest_is_cleared() {
+    let refused: [&[(u64, u32, u32)]; 5] = [
+        &[(2, 1, 0)],
+        &[(1, 2, 0)],
+        &[(u64::MAX, 1, 0)],
+        &[(0, u32::MAX, 0)],
+        // One that is right beside one that is not.
+        &[(0, 1, 0), (2, 1, 0)],
+    ];
+    let mut requests = 0;
+    let mut next = |payload, kind, ranges: &[_]| {
+        requests += 1;
+        clear_request(payload, requests - 1, kind, ranges)
+    };
+    let mut payload = Payload::new().start_device(DISK, 1);
+    for kind in [DISCARD, WRITE_ZEROES] {
+        payload = refused.iter().fold(payload, |payload, ranges| next(payload, kind, ranges));
+    }
+    // Flags that nobody knows, and the only one there is where it is not allowed: "unsupported".
+    payload = next(payload, WRITE_ZEROES, &[(0, 1, 2)]);
+    payload = next(payload, DISCARD, &[(0, 1, 1)]);
+    // The first sector is still what it was.
+    payload = disk_request(payload, 12, 0, 0, 512).print_memory(BUFFER + 0x1000, 4);
+    // Overlapping ones of the last sector, which are fine: as a hint, as zeroes, and as zeroes that free the blocks.
+    let mut payload = clear_request(payload, 13, DISCARD, &[(1, 1, 0), (1, 1, 0)]);
+    for (position, flags) in [(14, 0), (15, 1)] {
+        payload = clear_request(payload, position, WRITE_ZEROES, &[(0, 2, flags), (1, 1, flags)]);
+    }
+    let Some(guest) = with_disk(payload.print_status(DISK), false) else { return };
+    let mut expected = vec![1; 10];
+    expected.extend([2, 2]);
+    expected.extend(b"\0disk\0\0\0");
+    expected.push(RUNS);
+    assert_eq!(printed(guest), expected);
 }
 
 fn with_vsock(payload: Payload) -> Option<(Guest, tempfile::TempDir)> {

@@ -12,6 +12,7 @@ use libc::{
 #[cfg(debug_assertions)]
 use libc::SYS_fcntl;
 
+use self::Value::{Is, OwnProcess};
 use crate::vcpu::KICK_SIGNAL;
 
 /// Threads of the VMM by what they do.
@@ -33,16 +34,35 @@ pub struct Rule {
     /// Number of the call.
     pub call: libc::c_long,
     /// Index and value of arguments, all of which must match; none for any arguments.
-    pub only: &'static [(u8, u64)],
+    pub only: &'static [(u8, Value)],
     /// What it is needed for.
     pub reason: &'static str,
+}
+
+/// What an argument must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// This number.
+    Is(u64),
+    /// The id of the VMM's own process, which is known when the filter is compiled.
+    OwnProcess,
+}
+
+impl Value {
+    /// The number, in the process with this id.
+    pub fn number(self, process: u32) -> u64 {
+        match self {
+            Self::Is(number) => number,
+            Self::OwnProcess => process.into(),
+        }
+    }
 }
 
 const fn call(call: libc::c_long, reason: &'static str) -> Rule {
     Rule { call, only: &[], reason }
 }
 
-const fn with(call: libc::c_long, only: &'static [(u8, u64)], reason: &'static str) -> Rule {
+const fn with(call: libc::c_long, only: &'static [(u8, Value)], reason: &'static str) -> Rule {
     Rule { call, only, reason }
 }
 
@@ -74,10 +94,10 @@ const RUNTIME: &[Rule] = &[
     call(SYS_futex, "locks, channels and joins"),
     call(SYS_sched_yield, "channels: a receiver whose sender was interrupted halfway"),
     call(SYS_brk, "allocator"),
-    with(SYS_mmap, &[(2, READ_WRITE), (3, ANONYMOUS)], "allocator: large blocks"),
+    with(SYS_mmap, &[(2, Is(READ_WRITE)), (3, Is(ANONYMOUS))], "allocator: large blocks"),
     call(SYS_mremap, "allocator: growing a large block"),
     call(SYS_munmap, "allocator; a thread's alternate signal stack"),
-    with(SYS_madvise, &[(2, libc::MADV_DONTNEED as u64)], "a thread's stack when it ends; balloon"),
+    with(SYS_madvise, &[(2, Is(libc::MADV_DONTNEED as u64))], "a thread's stack when it ends; balloon"),
     call(SYS_sigaltstack, "a thread's alternate signal stack when it ends"),
     call(SYS_rt_sigprocmask, "a thread's end"),
     call(SYS_rt_sigreturn, "return from the kick signal's handler"),
@@ -90,7 +110,7 @@ const RUNTIME: &[Rule] = &[
     #[cfg(debug_assertions)]
     with(
         SYS_fcntl,
-        &[(1, libc::F_GETFD as u64)],
+        &[(1, Is(libc::F_GETFD as u64))],
         "the standard library's check of descriptors in debug builds",
     ),
 ];
@@ -108,27 +128,35 @@ const CONTROL: &[Rule] = &[
     call(SYS_sendmsg, "replies and events with descriptors"),
     call(SYS_read, "eventfds"),
     call(SYS_getpid, "kicking a vCPU: the C library names the process"),
-    with(SYS_tgkill, &[(2, KICK)], "kicking a vCPU"),
+    with(SYS_tgkill, &[(0, OwnProcess), (2, Is(KICK))], "kicking a vCPU, a thread of this process"),
     call(SYS_lseek, "size of a disk"),
-    with(SYS_prctl, &[(0, libc::PR_SET_THP_DISABLE as u64), (1, 0)], "large pages once the guest has booted"),
-    with(SYS_prlimit64, &[(0, 0), (1, libc::RLIMIT_FSIZE as u64)], "file size limit for a larger disk"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::GET_IRQCHIP)], "SaveState"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::GET_PIT2)], "SaveState"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::GET_CLOCK)], "SaveState"),
+    with(
+        SYS_prctl,
+        &[(0, Is(libc::PR_SET_THP_DISABLE as u64)), (1, Is(0))],
+        "large pages once the guest has booted",
+    ),
+    with(
+        SYS_prlimit64,
+        &[(0, Is(0)), (1, Is(libc::RLIMIT_FSIZE as u64))],
+        "file size limit for a larger disk",
+    ),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::GET_IRQCHIP))], "SaveState"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::GET_PIT2))], "SaveState"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::GET_CLOCK))], "SaveState"),
 ];
 
 const VCPU: &[Rule] = &[
-    with(SYS_ioctl, &[(1, kvm_ioctl::RUN)], "the guest"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::KVMCLOCK_CTRL)], "resume"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::GET_REGS)], "SaveState, and where KVM gave up"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::GET_SREGS)], "SaveState"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::GET_MSRS)], "SaveState"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::GET_LAPIC)], "SaveState"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::GET_MP_STATE)], "SaveState"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::GET_VCPU_EVENTS)], "SaveState"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::GET_DEBUGREGS)], "SaveState"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::GET_XSAVE)], "SaveState"),
-    with(SYS_ioctl, &[(1, kvm_ioctl::GET_XCRS)], "SaveState"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::RUN))], "the guest"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::KVMCLOCK_CTRL))], "resume"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::GET_REGS))], "SaveState, and where KVM gave up"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::GET_SREGS))], "SaveState"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::GET_MSRS))], "SaveState"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::GET_LAPIC))], "SaveState"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::GET_MP_STATE))], "SaveState"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::GET_VCPU_EVENTS))], "SaveState"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::GET_DEBUGREGS))], "SaveState"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::GET_XSAVE))], "SaveState"),
+    with(SYS_ioctl, &[(1, Is(kvm_ioctl::GET_XCRS))], "SaveState"),
 ];
 
 const DEVICES: &[Rule] = &[
@@ -139,8 +167,8 @@ const DEVICES: &[Rule] = &[
     call(SYS_sendmsg, "vsock: guest memory to host socket"),
     call(SYS_recvfrom, "vsock: has the host side closed"),
     call(SYS_accept4, "vsock: a client of the host"),
-    with(SYS_ioctl, &[(1, libc::FIONBIO)], "vsock: a client of the host"),
-    with(SYS_socketpair, &[(0, libc::AF_UNIX as u64)], "vsock: a dial of the guest"),
+    with(SYS_ioctl, &[(1, Is(libc::FIONBIO))], "vsock: a client of the host"),
+    with(SYS_socketpair, &[(0, Is(libc::AF_UNIX as u64))], "vsock: a dial of the guest"),
     call(SYS_shutdown, "vsock: half-closed connections"),
     call(SYS_timerfd_settime, "vsock: connections that never finish"),
     call(SYS_getrandom, "rng"),

@@ -27,17 +27,19 @@ const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
 
 /// What decides about one call: any of these sets of arguments, of which all must match. None is: always allowed.
-type Verdict = Option<Vec<&'static [(u8, u64)]>>;
+type Verdict = Option<Vec<Vec<(u8, u64)>>>;
 
-/// The program that allows exactly what `rules` name and kills the process for anything else.
-pub fn compile<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> BpfProgram {
+/// The program that allows exactly what `rules` name, in the process with this id, and kills it for anything else.
+pub fn compile<'a>(rules: impl IntoIterator<Item = &'a Rule>, process: u32) -> BpfProgram {
     let mut calls: BTreeMap<u32, Verdict> = BTreeMap::new();
     for rule in rules {
         let verdict = calls.entry(rule.call as u32).or_insert_with(|| Some(Vec::new()));
         match verdict {
             // Once a call is allowed whatever its arguments are, conditions add nothing.
             _ if rule.only.is_empty() => *verdict = None,
-            Some(sets) => sets.push(rule.only),
+            Some(sets) => {
+                sets.push(rule.only.iter().map(|(index, value)| (*index, value.number(process))).collect());
+            }
             None => {}
         }
     }
@@ -106,6 +108,8 @@ mod tests {
     use super::*;
     use crate::jail::filters::{self, ThreadKind};
 
+    const PROCESS: u32 = 4711;
+
     /// What the program answers, and after how many steps.
     fn run(program: &BpfProgram, call: u32, arguments: [u64; 6]) -> (u32, usize) {
         let mut accumulator = 0;
@@ -130,7 +134,7 @@ mod tests {
     fn exactly_the_named_calls_are_allowed() {
         for kind in [ThreadKind::Control, ThreadKind::Vcpu, ThreadKind::Devices, ThreadKind::Disk] {
             let rules: Vec<&Rule> = filters::of(kind).into_iter().flatten().collect();
-            let program = compile(rules.iter().copied());
+            let program = compile(rules.iter().copied(), PROCESS);
             for call in 0..600 {
                 let named: Vec<_> = rules.iter().filter(|rule| rule.call == i64::from(call as i32)).collect();
                 let unconditional = named.iter().any(|rule| rule.only.is_empty());
@@ -141,7 +145,7 @@ mod tests {
                     for (argument, value) in rule.only {
                         // Until the last argument matches, the answer is still no.
                         assert_eq!(run(&program, call, arguments).0, expected, "{kind:?}: call {call}");
-                        arguments[usize::from(*argument)] = *value;
+                        arguments[usize::from(*argument)] = value.number(PROCESS);
                     }
                     assert_eq!(run(&program, call, arguments).0, ALLOW, "{kind:?}: call {call}");
                 }
@@ -150,8 +154,20 @@ mod tests {
     }
 
     #[test]
+    fn the_kick_signal_goes_to_the_own_process_only() {
+        let program = compile(filters::of(ThreadKind::Control).into_iter().flatten(), PROCESS);
+        let kick = |process, signal| {
+            run(&program, libc::SYS_tgkill as u32, [process, 1, signal, 0, 0, 0].map(u64::from)).0
+        };
+        let signal = crate::vcpu::KICK_SIGNAL as u32;
+        assert_eq!(kick(PROCESS, signal), ALLOW);
+        assert_eq!(kick(PROCESS + 1, signal), KILL);
+        assert_eq!(kick(PROCESS, libc::SIGKILL as u32), KILL);
+    }
+
+    #[test]
     fn a_call_that_is_not_named_is_found_out_in_few_steps() {
-        let program = compile(filters::of(ThreadKind::Devices).into_iter().flatten());
+        let program = compile(filters::of(ThreadKind::Devices).into_iter().flatten(), PROCESS);
         let longest = (0..600).map(|call| run(&program, call, [0; 6]).1).max();
         assert!(longest < Some(16), "{longest:?} steps");
     }
@@ -160,7 +176,7 @@ mod tests {
     fn a_tree_larger_than_a_conditional_jump_reaches_still_works() {
         let rules: Vec<Rule> =
             (0..600).map(|call| Rule { call: call * 2, only: &[], reason: "every other" }).collect();
-        let program = compile(&rules);
+        let program = compile(&rules, PROCESS);
         for call in 0..1200 {
             let expected = if call % 2 == 0 { ALLOW } else { KILL };
             assert_eq!(run(&program, call, [0; 6]).0, expected, "call {call}");

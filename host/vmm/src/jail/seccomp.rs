@@ -16,9 +16,9 @@ pub struct Filter(Arc<BpfProgram>);
 #[error("failed to install the system call filter")]
 pub struct SeccompError(#[from] seccompiler::Error);
 
-/// Compiles the filter of `kind`.
+/// Compiles the filter of `kind` for the calling process.
 pub fn compile(kind: ThreadKind) -> Filter {
-    Filter(Arc::new(program::compile(filters::of(kind).into_iter().flatten())))
+    Filter(Arc::new(program::compile(filters::of(kind).into_iter().flatten(), std::process::id())))
 }
 
 /// Confines the calling thread for the rest of its life.

@@ -2,12 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Longest input.
 const MAX_BYTES: usize = 1024;
 const SECONDS: u64 = 5;
-const SEED: u64 = 0x7468_6563_6121;
+const DAY: u64 = 24 * 60 * 60;
 
 /// Gives `target` random bytes; panics with the name of a file that holds the first input on which it panics.
 pub fn run(name: &str, target: fn(&[u8])) {
@@ -21,7 +21,11 @@ pub fn run(name: &str, target: fn(&[u8])) {
         Ok(value) => value.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {value:?}")),
         Err(_) => default,
     };
-    let mut random = Random(number("THECA_FUZZ_SEED", SEED));
+    let today = UNIX_EPOCH.elapsed().map_or(0, |age| age.as_secs() / DAY);
+    let seed = number("THECA_FUZZ_SEED", today);
+    // The harness shows it when the test fails.
+    println!("THECA_FUZZ_SEED={seed}");
+    let mut random = Random(seed);
     let time = Duration::from_secs(number("THECA_FUZZ_SECONDS", SECONDS));
     let began = Instant::now();
     let mut count = 0;
@@ -33,7 +37,7 @@ pub fn run(name: &str, target: fn(&[u8])) {
         count += 1;
     }
     assert!(count > 0, "no time for a single input");
-    eprintln!("{name}: {count} inputs in {time:?}");
+    println!("{name}: {count} inputs in {time:?}");
 }
 
 fn check(name: &str, target: fn(&[u8]), input: &[u8]) {
