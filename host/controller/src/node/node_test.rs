@@ -105,6 +105,8 @@ async fn processes_have_exec_ids_and_pids_and_both_name_them() {
     let unknown = node.process(ns, &web, &ProcessName::Pid(9999)).await;
     assert_eq!(unknown.unwrap_err().to_string(), "process 9999 does not exist in container web");
     assert_eq!(kind(node.exec(ns, &web, exec(Some("shell"))).await), Kind::AlreadyExists);
+    assert_eq!(kind(node.kill(ns, &web, &Whom::All, 0).await), Kind::InvalidArgument);
+    assert_eq!(kind(node.kill(ns, &container("nobody"), &Whom::All, 0).await), Kind::NotFound);
     node.kill(ns, &web, &Whom::Process(ProcessName::Pid(shell.pid)), 9).await.unwrap();
     let finished = node.kill(ns, &web, &Whom::Process(ProcessName::Pid(shell.pid)), 9).await;
     assert_eq!(finished.unwrap_err().to_string(), "process already finished");

@@ -50,10 +50,10 @@ impl Node {
         whom: &Whom,
         signal: u32,
     ) -> Result<()> {
+        let found = self.find_or_look(namespace, id).await?;
         if !(1..=LAST_SIGNAL).contains(&signal) {
             return Err(Error::Invalid(format!("{signal} is no signal: use 1 to {LAST_SIGNAL}")));
         }
-        let found = self.find_or_look(namespace, id).await?;
         let (name, all) = match whom {
             Whom::Process(name) => (name, false),
             Whom::All => (&ProcessName::Init, true),
