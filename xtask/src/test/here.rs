@@ -27,18 +27,6 @@ pub fn clippy() -> Result<Tally> {
     check(command::cargo("clippy").args(["--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
-/// cargo-deny accepts every dependency, where it is installed.
-pub fn deny() -> Result<Tally> {
-    let installed =
-        Command::new("cargo-deny").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !installed.is_ok_and(|status| status.success()) {
-        println!("cargo-deny is not installed: licences and advisories were not checked");
-        return Ok(Tally::default());
-    }
-    let mut deny = Command::new("cargo-deny");
-    check(deny.current_dir(command::workspace()).args(["--all-features", "check"]))
-}
-
 /// Unit and property tests of every crate, and of xtask itself.
 pub fn unit(args: &Args) -> Result<Tally> {
     let others = integration_tests(|package| ![VMM, END_TO_END].contains(&package))?;
@@ -92,7 +80,7 @@ fn integration_tests(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
 }
 
 /// Runs a check that says what is wrong by itself.
-fn check(command: &mut Command) -> Result<Tally> {
+pub fn check(command: &mut Command) -> Result<Tally> {
     let program = command.get_program().to_owned();
     let status = command.stdin(Stdio::null()).status();
     let status = status.with_context(|| format!("failed to start {}", program.display()))?;

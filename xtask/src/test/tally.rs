@@ -6,16 +6,24 @@ use std::ops::AddAssign;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Counts of tests.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tally {
     passed: u64,
     failed: u64,
+    skipped: u64,
+    /// What was skipped and why, where it is not a runner that tells.
+    reasons: Vec<&'static str>,
 }
 
 impl Tally {
     /// One failure: a check that is no test, or a suite that did not come to its end.
     pub fn failure() -> Self {
-        Self { passed: 0, failed: 1 }
+        Self { failed: 1, ..Self::default() }
+    }
+
+    /// One check that this machine does not allow.
+    pub fn skipped(reason: &'static str) -> Self {
+        Self { skipped: 1, reasons: vec![reason], ..Self::default() }
     }
 
     /// Whether nothing failed.
@@ -39,20 +47,23 @@ impl Tally {
         {
             let skipped = outcome(line, "FAILED (", &["skipped="]).unwrap_or(0);
             self.failed += failed;
+            self.skipped += skipped;
             self.passed = self.passed.saturating_sub(failed + skipped);
         } else if let Some(skipped) = outcome(line, "OK (", &["skipped="]) {
+            self.skipped += skipped;
             self.passed = self.passed.saturating_sub(skipped);
         }
     }
 
-    /// Reads Rust's test runner's closing line, `test result: ok. 3 passed; 0 failed; …`.
+    /// Reads Rust's test runner's closing line, `test result: ok. 3 passed; 0 failed; …`. What it calls ignored is not for this
+    /// run: processes that tests start.
     fn read(line: &str) -> Option<Self> {
         let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
         let count = |what: &str| {
             let count = counts.split(';').find_map(|part| part.trim().strip_suffix(what))?;
             count.trim().parse().ok()
         };
-        Some(Self { passed: count("passed")?, failed: count("failed")? })
+        Some(Self { passed: count("passed")?, failed: count("failed")?, ..Self::default() })
     }
 }
 
@@ -74,12 +85,16 @@ impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.reasons.extend(other.reasons);
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
+        self.reasons.iter().try_for_each(|reason| writeln!(f, "skipped: {reason}"))?;
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.skipped > 0 { write!(f, ", {} skipped", self.skipped) } else { Ok(()) }
     }
 }
 
@@ -102,7 +117,7 @@ impl Counter {
 
     /// What was counted so far.
     pub fn tally(&self) -> Tally {
-        self.counting().tally
+        self.counting().tally.clone()
     }
 
     fn counting(&self) -> MutexGuard<'_, Counting> {
@@ -157,13 +172,24 @@ mod tests {
         ] {
             counter.write_all(line.as_bytes()).unwrap();
         }
-        assert_eq!(counter.tally().to_string(), "8 passed, 3 failed");
+        assert_eq!(counter.tally().to_string(), "8 passed, 3 failed, 5 skipped");
+    }
+
+    #[test]
+    fn what_is_skipped_is_told_in_the_last_lines_and_does_not_fail() {
+        let mut tally = Tally { passed: 2, ..Tally::default() };
+        tally += Tally::skipped("advisories: no network");
+        assert_eq!(tally.to_string(), "skipped: advisories: no network\n2 passed, 0 failed, 1 skipped");
+        assert!(tally.is_good());
     }
 
     #[test]
     fn a_runner_that_dies_without_a_word_is_a_failure() {
         assert!(Tally::default().ended(true).is_good());
         assert_eq!(Tally::default().ended(false), Tally::failure());
-        assert_eq!(Tally { passed: 1, failed: 2 }.ended(false).to_string(), "1 passed, 2 failed");
+        assert_eq!(
+            Tally { passed: 1, failed: 2, ..Tally::default() }.ended(false).to_string(),
+            "1 passed, 2 failed"
+        );
     }
 }
