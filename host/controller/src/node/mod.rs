@@ -16,12 +16,12 @@ pub mod error;
 pub mod events;
 pub mod fields;
 pub mod filter;
-pub mod keeper;
 mod journal;
+pub mod keeper;
 mod news;
 mod recovery;
-mod shared;
 pub mod sandbox;
+mod shared;
 pub mod store;
 pub mod task;
 mod template;
@@ -112,7 +112,8 @@ impl Node {
 
     /// Namespaces that have a sandbox.
     pub fn namespaces(&self) -> Vec<Namespace> {
-        let mut all: Vec<_> = self.shared.sandboxes(None).iter().map(|handle| handle.namespace.clone()).collect();
+        let mut all: Vec<_> =
+            self.shared.sandboxes(None).iter().map(|handle| handle.namespace.clone()).collect();
         all.dedup();
         all
     }
