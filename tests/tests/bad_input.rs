@@ -59,7 +59,7 @@ fn an_image_that_nobody_has() {
 fn more_than_the_machine_has() {
     let theca = Theca::new();
     refused(&theca, &["run", "--memory", "999999g", IMAGE], 125, "ask for less with --memory");
-    refused(&theca, &["run", "--memory", "16m", IMAGE], 125, "ask for 32m or more");
+    refused(&theca, &["run", "--memory", "33m", IMAGE], 125, "ask for 48m or more");
     refused(&theca, &["run", "--memory", "much", IMAGE], 125, "much");
     refused(&theca, &["run", "--cpus", "32", IMAGE], 125, "ask for fewer with --cpus");
     refused(&theca, &["run", "--cpus", "0", IMAGE], 125, "no number of processors");

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use nix::libc::{SIGINT, SIGKILL, SIGTERM, SIGWINCH};
 
-use crate::keeper::{Keeper, KeeperError};
-use crate::output::warn;
+use crate::keeper::{Death, KILLED, Keeper, KeeperError};
+use crate::output::{time::now_ms, warn};
 use crate::stdio::{
     DetachKeys, Fifos, InputEnd, Pumps, RawTerminal, Signals, stdin_is_terminal, window_size,
 };
@@ -86,7 +86,11 @@ impl<'a> Session<'a> {
                     SIGWINCH => self.resize().await,
                     signal => {
                         requests_to_end += u32::from(matches!(signal, SIGINT | SIGTERM));
-                        self.pass(if requests_to_end < PATIENCE { signal } else { SIGKILL }).await;
+                        if requests_to_end < PATIENCE {
+                            self.pass(signal).await;
+                        } else if let Some(end) = self.end_by_force().await {
+                            break end;
+                        }
                     }
                 },
             }
@@ -105,6 +109,22 @@ impl<'a> Session<'a> {
             && !error.is_gone()
         {
             warn(&format!("signal {signal} was not delivered: {error}"));
+        }
+    }
+
+    /// Kills the process. A guest that cannot even do that loses its VM, and what the end was is not to be had from it.
+    async fn end_by_force(&self) -> Option<(u32, u64)> {
+        if !self.exec_id.is_empty() {
+            self.pass(SIGKILL).await;
+            return None;
+        }
+        match self.keeper.put_to_death(false).await {
+            Ok(Death::Vm) => Some((KILLED, now_ms())),
+            Ok(Death::Process) => None,
+            Err(error) => {
+                warn(&format!("the container was not killed: {error}"));
+                None
+            }
         }
     }
 

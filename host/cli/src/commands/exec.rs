@@ -158,8 +158,10 @@ async fn forget(keeper: &Keeper, exec_id: &str) {
         Ok(()) => {}
         Err(error) if error.is_gone() || error.is_not_found() => {}
         Err(
-            error
-            @ (KeeperError::Refused { .. } | KeeperError::Unreachable { .. } | KeeperError::Gone { .. }),
+            error @ (KeeperError::Refused { .. }
+            | KeeperError::Unreachable { .. }
+            | KeeperError::Late { .. }
+            | KeeperError::Gone { .. }),
         ) => {
             output::warn(&format!("the keeper did not forget the process: {error}"));
         }

@@ -24,7 +24,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         let (record, keeper, _) = running::find(&shelf, &name).await?;
         if number == nix::libc::SIGKILL {
             // Nothing survives it, so the container is at rest when this command is done.
-            running::put_to_death(&keeper, false).await?;
+            keeper.put_to_death(false).await?;
             settle_after_end(&shelf, &record.id).await?;
             return Ok(());
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::{many, running};
+use super::many;
 use crate::container::settle::{self, Settled};
 use crate::container::{ContainerId, Held, Lock, RecordError, Roots, Shelf, ShelfError};
 
@@ -61,7 +61,7 @@ async fn remove(shelf: &Shelf, id: &ContainerId, name: &str, force: bool) -> any
         if !force {
             bail!("container {name} is running; stop it first, or use `theca rm -f {name}`");
         }
-        running::put_to_death(keeper, true).await?;
+        keeper.put_to_death(true).await?;
         if settle::settle_after_end(shelf, id).await?.is_none() {
             return Ok(());
         }

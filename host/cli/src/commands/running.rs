@@ -1,18 +1,11 @@
 //! Finding a container that runs.
 
-use std::time::Duration;
-
 use anyhow::{anyhow, bail};
-use nix::libc::SIGKILL;
 use theca_proto::containerd::v1::types::Status;
 
 use crate::container::settle::{Settled, settle};
 use crate::container::{Phase, Record, Shelf};
-use crate::keeper::{Keeper, KeeperError};
-use crate::output;
-
-/// How long a container may take to die.
-const DEATH: Duration = Duration::from_secs(15);
+use crate::keeper::Keeper;
 
 /// How a container stands, after bringing its record up to date.
 pub async fn look_up(shelf: &Shelf, typed: &str) -> anyhow::Result<Settled> {
@@ -29,23 +22,6 @@ pub async fn find(shelf: &Shelf, typed: &str) -> anyhow::Result<(Record, Keeper,
         }
         _ => {
             bail!("container {typed} {}; `theca start {typed}` starts it", not_running(&settled.record.phase))
-        }
-    }
-}
-
-/// Sends SIGKILL to a container's init, or to all of it, and waits for the end. Where the guest does not bring it about,
-/// its VM goes.
-pub async fn put_to_death(keeper: &Keeper, all: bool) -> Result<(), KeeperError> {
-    let killed = async {
-        keeper.kill("", SIGKILL, all).await?;
-        keeper.wait("").await
-    };
-    match tokio::time::timeout(DEATH, killed).await {
-        Ok(Err(error)) if !error.is_not_found() && !error.is_gone() => Err(error),
-        Ok(_) => Ok(()),
-        Err(_) => {
-            output::warn("the guest does not answer, and its VM is ended");
-            keeper.shutdown().await
         }
     }
 }

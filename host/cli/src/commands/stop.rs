@@ -68,7 +68,7 @@ async fn end(
         None => ended(exit.await.map(drop)),
         Some(patience) => match tokio::time::timeout(patience, &mut exit).await {
             Ok(outcome) => ended(outcome.map(drop)),
-            Err(_) => running::put_to_death(keeper, true).await,
+            Err(_) => keeper.put_to_death(true).await.map(drop),
         },
     }
 }

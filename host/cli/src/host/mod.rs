@@ -16,8 +16,9 @@ pub use kvm::KvmError;
 
 /// Set, it skips the guess that KVM without VT-x or AMD-V boots no Linux: for a paravirtual KVM that does.
 const SKIP: &str = "THECA_SKIP_CHECKS";
-/// Smaller guests do not get as far as their init.
-pub const LEAST_MEMORY: u64 = 32 << 20;
+/// Smaller guests do not get as far as their container: at 32 MiB the kernel is up and nothing else fits, a little above that
+/// programs are read again and again from the disk without getting on.
+pub const LEAST_MEMORY: u64 = 48 << 20;
 
 /// Why no microVM can run here, or not the one wanted.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,7 @@ pub enum HostError {
         there: String,
     },
     /// Less memory than a guest needs.
-    #[error("{0} of memory are too little for a guest; ask for 32m or more with --memory")]
+    #[error("{0} of memory are too little for a guest; ask for 48m or more with --memory")]
     TooLittleMemory(String),
     /// More processors than the machine has.
     #[error("{wanted} processors are wanted, this machine has {there}; ask for fewer with --cpus")]
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn a_vm_larger_than_the_machine_is_refused() {
         assert!(matches!(admit(1, 1 << 60, None), Err(HostError::TooMuchMemory { .. })));
-        assert!(matches!(admit(1, 16 << 20, None), Err(HostError::TooLittleMemory(_))));
+        assert!(matches!(admit(1, LEAST_MEMORY - 1, None), Err(HostError::TooLittleMemory(_))));
         assert!(matches!(
             admit(100_000, 64 << 20, None),
             Err(HostError::TooManyCpus { wanted: 100_000, .. })

@@ -1,5 +1,6 @@
 //! One connection to a keeper, and what its errors mean to a person.
 
+use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -17,8 +18,12 @@ use ttrpc::{Code, Error};
 
 /// A bound for calls that a healthy keeper answers from what it knows; long, because the machine may be busy.
 const QUICK: Duration = Duration::from_secs(20);
+/// A bound for what a guest has to do. A healthy one takes milliseconds; one that lacks memory may never come to it.
+const START: Duration = Duration::from_secs(120);
+/// The same for a container whose root the keeper first has to copy out of a folder, however large.
+const COPY_AND_CREATE: Duration = Duration::from_secs(3600);
 /// The status of a process that SIGKILL, or the loss of its VM, has ended.
-const KILLED: u32 = 137;
+pub const KILLED: u32 = 137;
 
 /// A keeper's answer that was no success.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,17 @@ pub enum KeeperError {
     Gone {
         /// The request.
         asked: &'static str,
+    },
+    /// No answer came.
+    #[error(
+        "the sandbox did not {asked} within {limit:?}: its guest may have too little memory (give it more with --memory), or \
+         this machine too much to do"
+    )]
+    Late {
+        /// The request.
+        asked: &'static str,
+        /// How long it had.
+        limit: Duration,
     },
     /// No connection could be made.
     #[error("failed to reach the keeper at {address}")]
@@ -91,19 +107,21 @@ impl Keeper {
     /// Makes the task, without running it.
     pub async fn create(&self, mut request: task::CreateTaskRequest) -> Result<(), KeeperError> {
         request.id = self.id.clone();
-        explain("create the container", self.task.create(request).await).map(drop)
+        let copies = request.rootfs.iter().any(|mount| mount.r#type == "bind");
+        let limit = if copies { COPY_AND_CREATE } else { START };
+        within(limit, "create the container", self.task.create(request)).await.map(drop)
     }
 
     /// Runs a created task, or a process of it.
     pub async fn start(&self, exec_id: &str) -> Result<u32, KeeperError> {
         let request = task::StartRequest { id: self.id.clone(), exec_id: exec_id.to_owned() };
-        explain("start the container", self.task.start(request).await).map(|response| response.pid)
+        within(START, "start the container", self.task.start(request)).await.map(|response| response.pid)
     }
 
     /// Adds a process to a running task; [`Keeper::start`] runs it.
     pub async fn exec(&self, mut request: task::ExecProcessRequest) -> Result<(), KeeperError> {
         request.id = self.id.clone();
-        explain("add a process", self.task.exec(request).await)
+        within(START, "add a process", self.task.exec(request)).await
     }
 
     /// Waits for the end of a task's init, or of one of its processes: its exit status and when, in milliseconds since
@@ -168,7 +186,7 @@ impl Keeper {
     /// Forgets an ended task or process.
     pub async fn delete(&self, exec_id: &str) -> Result<(), KeeperError> {
         let request = task::DeleteRequest { id: self.id.clone(), exec_id: exec_id.to_owned() };
-        explain("delete the container", self.task.delete(request).await).map(drop)
+        within(START, "delete the container", self.task.delete(request)).await.map(drop)
     }
 
     /// Ends the sandbox, whatever runs in it. Once this answers, or the connection breaks, it has gone.
@@ -207,6 +225,16 @@ impl Keeper {
     }
 }
 
+/// What is asked of a guest, which may never answer.
+async fn within<T>(
+    limit: Duration,
+    asked: &'static str,
+    call: impl Future<Output = Answer<T>>,
+) -> Result<T, KeeperError> {
+    let answer = tokio::time::timeout(limit, call).await;
+    explain(asked, answer.map_err(|_| KeeperError::Late { asked, limit })?)
+}
+
 /// A status is the keeper's word; any other error means that the connection is gone.
 fn explain<T>(asked: &'static str, answer: Answer<T>) -> Result<T, KeeperError> {
     answer.map_err(|error| match error {
@@ -215,4 +243,24 @@ fn explain<T>(asked: &'static str, answer: Answer<T>) -> Result<T, KeeperError> 
         }
         _ => KeeperError::Gone { asked },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_never_answers_is_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("k");
+        let _silent = tokio::net::UnixListener::bind(&socket).unwrap();
+        let keeper = Keeper::connect(&socket, "id").await.unwrap().unwrap();
+        let late = keeper.start("").await.unwrap_err();
+        assert!(matches!(late, KeeperError::Late { .. }) && late.to_string().contains("--memory"), "{late}");
+        let late = keeper.create(task::CreateTaskRequest::default()).await.unwrap_err();
+        assert!(
+            late.to_string().starts_with("the sandbox did not create the container within 120s"),
+            "{late}"
+        );
+    }
 }
