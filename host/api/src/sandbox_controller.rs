@@ -36,7 +36,7 @@ impl SandboxController {
 impl Controller for SandboxController {
     async fn create(&self, request: Request<ControllerCreateRequest>) -> Answer<ControllerCreateResponse> {
         let (namespace, request) = open(request)?;
-        let create = sandbox::create(request).map_err(refusal)?;
+        let create = sandbox::create(request, self.node.machine().cpus).map_err(refusal)?;
         let sandbox_id = create.id.to_string();
         self.node.create_sandbox(&namespace, create).await.map_err(refusal)?;
         answer(ControllerCreateResponse { sandbox_id })
@@ -105,7 +105,8 @@ impl Controller for SandboxController {
     async fn update(&self, request: Request<ControllerUpdateRequest>) -> Answer<ControllerUpdateResponse> {
         let (namespace, request) = open(request)?;
         let id = id(&request.sandbox_id)?;
-        let update = sandbox::update(request.sandbox, &request.fields).map_err(refusal)?;
+        let update =
+            sandbox::update(request.sandbox, &request.fields, self.node.machine().cpus).map_err(refusal)?;
         self.node.update_sandbox(&namespace, &id, update).await.map_err(refusal)?;
         answer(ControllerUpdateResponse {})
     }

@@ -33,7 +33,7 @@ impl SandboxController2022 {
 impl Controller for SandboxController2022 {
     async fn start(&self, request: Request<ControllerStartRequest>) -> Answer<ControllerStartResponse> {
         let (namespace, request) = open(request)?;
-        let create = sandbox::run(request).map_err(refusal)?;
+        let create = sandbox::run(request, self.node.machine().cpus).map_err(refusal)?;
         let sandbox_id = create.id.to_string();
         let started = self.node.run_sandbox(&namespace, create).await.map_err(refusal)?;
         answer(ControllerStartResponse { sandbox_id, pid: started.pid })

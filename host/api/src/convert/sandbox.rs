@@ -32,13 +32,14 @@ struct Options {
 }
 
 /// A sandbox to create. `rootfs` is not read: it would be a pause container's, and a VM needs none to hold its namespaces.
-pub fn create(request: today::ControllerCreateRequest) -> Result<CreateSandbox, Error> {
+/// `cpus` are the machine's.
+pub fn create(request: today::ControllerCreateRequest, cpus: u32) -> Result<CreateSandbox, Error> {
     let id = request.sandbox_id.parse()?;
     let sandbox = request.sandbox.unwrap_or_default();
     let options = match (request.options, sandbox.runtime.and_then(|runtime| runtime.options)) {
-        (Some(any), _) => options(&any)?,
+        (Some(any), _) => options(&any, cpus)?,
         // Options of the runtime may be those of a shim, which are none of a sandbox.
-        (None, Some(any)) if is_known(&any) => options(&any)?,
+        (None, Some(any)) if is_known(&any) => options(&any, cpus)?,
         (None, _) => Options::default(),
     };
     Ok(CreateSandbox {
@@ -53,13 +54,13 @@ pub fn create(request: today::ControllerCreateRequest) -> Result<CreateSandbox, 
 }
 
 /// A sandbox to create and start, in the form of 2022.
-pub fn run(request: of_2022::ControllerStartRequest) -> Result<CreateSandbox, Error> {
+pub fn run(request: of_2022::ControllerStartRequest, cpus: u32) -> Result<CreateSandbox, Error> {
     let of_2022::ControllerStartRequest { sandbox_id, rootfs, options } = request;
-    create(today::ControllerCreateRequest { sandbox_id, rootfs, options, ..Default::default() })
+    create(today::ControllerCreateRequest { sandbox_id, rootfs, options, ..Default::default() }, cpus)
 }
 
 /// What to change of a sandbox: what `fields` name, or labels, extensions and options as far as `sandbox` has any.
-pub fn update(sandbox: Option<Sandbox>, fields: &[String]) -> Result<UpdateSandbox, Error> {
+pub fn update(sandbox: Option<Sandbox>, fields: &[String], cpus: u32) -> Result<UpdateSandbox, Error> {
     let sandbox = sandbox.ok_or_else(|| Error::Invalid("the request has no sandbox".into()))?;
     let mut update = UpdateSandbox::default();
     let named = |field: &str, present: bool| {
@@ -71,8 +72,12 @@ pub fn update(sandbox: Option<Sandbox>, fields: &[String]) -> Result<UpdateSandb
             UPDATABLE.join(", ")
         )));
     }
-    let options =
-        sandbox.runtime.and_then(|runtime| runtime.options).as_ref().map(self::options).transpose()?;
+    let options = sandbox
+        .runtime
+        .and_then(|runtime| runtime.options)
+        .as_ref()
+        .map(|any| self::options(any, cpus))
+        .transpose()?;
     if named("runtime.options", options.is_some()) {
         update.resources = Some(options.unwrap_or_default().resources);
     }
@@ -96,11 +101,11 @@ fn name(any: &Any) -> &str {
     any.type_url.rsplit('/').next().unwrap_or_default()
 }
 
-fn options(any: &Any) -> Result<Options, Error> {
+fn options(any: &Any, cpus: u32) -> Result<Options, Error> {
     match name(any) {
         "" if any.value.is_empty() => Ok(Options::default()),
-        type_url::POD_SANDBOX_CONFIG => pod(decode(any)?),
-        type_url::CLIENT_SANDBOX_OPTIONS => own(decode(any)?),
+        type_url::POD_SANDBOX_CONFIG => Ok(pod(decode(any)?, cpus)),
+        type_url::CLIENT_SANDBOX_OPTIONS => own(decode(any)?, cpus),
         _ => Err(Error::Invalid(format!(
             "options of type {:?} are not known here: use {} or {}",
             any.type_url,
@@ -115,16 +120,24 @@ fn decode<T: Message + Default>(any: &Any) -> Result<T, Error> {
         .map_err(|error| Error::Invalid(format!("the options {} are malformed: {error}", name(any))))
 }
 
-fn own(options: SandboxOptions) -> Result<Options, Error> {
+fn own(options: SandboxOptions, cpus: u32) -> Result<Options, Error> {
+    if options.vcpus > cpus {
+        return Err(Error::Invalid(format!(
+            "{} processors were asked for: a sandbox has at most this machine's {cpus}",
+            options.vcpus
+        )));
+    }
     let resources = Resources { vcpus: options.vcpus, memory_mib: options.memory_bytes.div_ceil(MIB) };
     Ok(Options { resources, kernel_args: options.kernel_args, ..Options::default() })
 }
 
-fn pod(config: PodSandboxConfig) -> Result<Options, Error> {
+/// A pod may be allowed more processors than there are; more than those it cannot use.
+fn pod(config: PodSandboxConfig, cpus: u32) -> Options {
     let linux = config.linux.unwrap_or_default();
     let overhead = linux.overhead.unwrap_or_default();
-    let resources = resources(&linux.resources.unwrap_or_default(), &overhead);
-    Ok(Options { resources, kernel_args: Vec::new(), labels: config.labels, annotations: config.annotations })
+    let mut resources = resources(&linux.resources.unwrap_or_default(), &overhead);
+    resources.vcpus = resources.vcpus.min(cpus);
+    Options { resources, kernel_args: Vec::new(), labels: config.labels, annotations: config.annotations }
 }
 
 /// What the pod's containers may use and what the sandbox costs beyond that. Without a limit: the default.
@@ -253,7 +266,7 @@ mod tests {
     ) -> Resources {
         let linux = LinuxPodSandboxConfig { resources: containers, overhead, ..Default::default() };
         let config = PodSandboxConfig { linux: Some(linux), ..Default::default() };
-        create(request(any(type_url::POD_SANDBOX_CONFIG, &config))).unwrap().resources
+        create(request(any(type_url::POD_SANDBOX_CONFIG, &config)), 8).unwrap().resources
     }
 
     #[test]
@@ -270,9 +283,17 @@ mod tests {
     fn theca_has_options_of_its_own() {
         let own = SandboxOptions { vcpus: 3, memory_bytes: (1 << 30) + 1, kernel_args: vec!["quiet".into()] };
         let created =
-            create(request(any("type.googleapis.com/theca.options.v1.SandboxOptions", &own))).unwrap();
+            create(request(any("type.googleapis.com/theca.options.v1.SandboxOptions", &own)), 8).unwrap();
         assert_eq!(created.resources, Resources { vcpus: 3, memory_mib: 1025 });
         assert_eq!(created.kernel_args, ["quiet"]);
+    }
+
+    #[test]
+    fn processors_that_the_machine_lacks_are_refused_to_who_names_them_and_left_out_of_a_pods_limit() {
+        let own = SandboxOptions { vcpus: 9, ..Default::default() };
+        let error = create(request(any(type_url::CLIENT_SANDBOX_OPTIONS, &own)), 8).unwrap_err().to_string();
+        assert!(error.starts_with("9 processors were asked for"), "{error}");
+        assert_eq!(pod_of(limits(1 << 30, 6_400_000), None).vcpus, 8);
     }
 
     #[test]
@@ -281,7 +302,10 @@ mod tests {
             let runtime = Runtime { name: "theca".into(), options: Some(options) };
             let sandbox = Sandbox { runtime: Some(runtime), ..Default::default() };
             let bare = today::ControllerCreateRequest { sandbox_id: "pod".into(), ..Default::default() };
-            create(today::ControllerCreateRequest { sandbox: Some(sandbox), ..bare }).unwrap().resources.vcpus
+            create(today::ControllerCreateRequest { sandbox: Some(sandbox), ..bare }, 8)
+                .unwrap()
+                .resources
+                .vcpus
         };
         let own = SandboxOptions { vcpus: 3, ..Default::default() };
         assert_eq!(with(any(type_url::CLIENT_SANDBOX_OPTIONS, &own)), 3);
@@ -291,13 +315,13 @@ mod tests {
     #[test]
     fn options_that_are_not_known_are_refused_with_those_that_are() {
         let error =
-            create(request(any("example.Options", &SandboxOptions::default()))).unwrap_err().to_string();
+            create(request(any("example.Options", &SandboxOptions::default())), 8).unwrap_err().to_string();
         assert!(
             error.contains("\"example.Options\"") && error.contains("runtime.v1.PodSandboxConfig"),
             "{error}"
         );
         let malformed = Any { type_url: type_url::POD_SANDBOX_CONFIG.into(), value: b"\xff".to_vec() };
-        assert!(create(request(malformed)).unwrap_err().to_string().contains("malformed"));
+        assert!(create(request(malformed), 8).unwrap_err().to_string().contains("malformed"));
     }
 
     #[test]
@@ -306,7 +330,7 @@ mod tests {
         let pod = PodSandboxConfig { labels: words("pod"), annotations: words("pod"), ..Default::default() };
         let mut request = request(any(type_url::POD_SANDBOX_CONFIG, &pod));
         request.sandbox = Some(Sandbox { labels: words("sandbox"), ..Default::default() });
-        let created = create(request).unwrap();
+        let created = create(request, 8).unwrap();
         assert_eq!(
             (created.labels["team"].as_str(), created.annotations["team"].as_str()),
             ("sandbox", "pod")
@@ -317,13 +341,13 @@ mod tests {
     fn an_update_changes_what_its_fields_name() {
         let labels = HashMap::from([("a".to_owned(), "b".to_owned())]);
         let sandbox = Sandbox { labels, ..Default::default() };
-        let all = update(Some(sandbox.clone()), &[]).unwrap();
+        let all = update(Some(sandbox.clone()), &[], 8).unwrap();
         assert_eq!((all.labels.unwrap().len(), all.extensions, all.resources), (1, None, None));
-        let named = update(Some(sandbox.clone()), &["extensions".into()]).unwrap();
+        let named = update(Some(sandbox.clone()), &["extensions".into()], 8).unwrap();
         assert_eq!((named.labels, named.extensions.unwrap().len()), (None, 0));
-        let error = update(Some(sandbox), &["sandbox_id".into()]).unwrap_err().to_string();
+        let error = update(Some(sandbox), &["sandbox_id".into()], 8).unwrap_err().to_string();
         assert!(error.contains("\"sandbox_id\"") && error.contains("labels, extensions"), "{error}");
-        assert!(update(None, &[]).is_err());
+        assert!(update(None, &[], 8).is_err());
     }
 
     #[test]
