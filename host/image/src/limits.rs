@@ -24,11 +24,19 @@ pub struct Limits {
     pub metadata_bytes: u64,
     /// Layers.
     pub layers: usize,
+    /// Folders passed on the way to all entries, and names looked at to hide them: the work that a small archive can make.
+    pub steps: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { unpacked_bytes: 64 << 30, entries: 2_000_000, metadata_bytes: 256 << 20, layers: 512 }
+        Self {
+            unpacked_bytes: 64 << 30,
+            entries: 2_000_000,
+            metadata_bytes: 256 << 20,
+            layers: 512,
+            steps: 100_000_000,
+        }
     }
 }
 
@@ -44,6 +52,9 @@ pub enum LimitError {
     /// Too much metadata.
     #[error("names, link targets and extended attributes of the image take more than the limit of {0} bytes")]
     Metadata(u64),
+    /// Too much work.
+    #[error("the paths of the image lead through more than the limit of {0} folders")]
+    Steps(u64),
 }
 
 /// What is left of [`Limits`] while an image is read.
@@ -82,6 +93,11 @@ impl Budget {
         } else {
             Ok(())
         }
+    }
+
+    /// Compares the steps made so far with the limit.
+    pub fn check_steps(&self, made: u64) -> Result<(), LimitError> {
+        if made > self.limits.steps { Err(LimitError::Steps(self.limits.steps)) } else { Ok(()) }
     }
 
     /// Counts the bytes of one finished layer.

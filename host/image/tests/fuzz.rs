@@ -120,7 +120,13 @@ fn damaged_layers_never_do_more_than_fail() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image.erofs");
     for_a_while(|dice| {
-        let limits = Limits { unpacked_bytes: 1 << 20, entries: 200, metadata_bytes: 1 << 20, layers: 4 };
+        let limits = Limits {
+            unpacked_bytes: 1 << 20,
+            entries: 200,
+            metadata_bytes: 1 << 20,
+            layers: 4,
+            steps: 100_000,
+        };
         let mut stack = Stack::new(Spool::new(folder.path()).unwrap(), limits);
         for _ in 0..1 + dice.below(3) {
             let mut layer = random_layer(dice);

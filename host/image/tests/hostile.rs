@@ -124,7 +124,8 @@ fn entries_that_make_no_sense() {
 #[test]
 fn bombs() {
     let mut fixture = Fixture::new();
-    fixture.limits = Limits { unpacked_bytes: 1 << 20, entries: 1000, metadata_bytes: 100_000, layers: 3 };
+    fixture.limits =
+        Limits { unpacked_bytes: 1 << 20, entries: 1000, metadata_bytes: 100_000, layers: 3, steps: 50_000 };
     let zeros = Layer::new().file("zeros", &vec![0; 2 << 20]).tar();
     assert!(fixture.refusal_of_layer(zeros).contains("unpacks to more than the limit of 1048576 bytes"));
     let many = (0..1001).fold(Layer::new(), |layer, i| layer.device(&format!("d{i}"), 1, 3)).tar();

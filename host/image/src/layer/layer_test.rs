@@ -158,6 +158,19 @@ fn too_many_entries_or_too_long_names_are_refused() {
 }
 
 #[test]
+fn the_way_to_all_entries_has_a_bound_of_its_own() {
+    let mut winding = Fixture::with(Limits { steps: 25, ..Limits::default() });
+    let through = [("a/b/c", Dir), ("s", Symlink("a/../a/../a/../a/b")), ("s/c/f", File("x"))];
+    assert!(winding.add(&layer(&through)).is_ok());
+    let again = winding.add(&layer(&[("s/c/f", File("y")), ("s/c/f", File("z"))]));
+    assert!(matches!(again, Err(LayerError::Limit(LimitError::Steps(25)))), "{again:?}");
+    let mut hiding = Fixture::with(Limits { steps: 3, ..Limits::default() });
+    assert!(hiding.add(&layer(&[("a", Dir), ("b", Dir), ("c", Dir), ("d", Dir)])).is_ok());
+    let hidden = hiding.add(&layer(&[(".wh..wh..opq", File(""))]));
+    assert!(matches!(hidden, Err(LayerError::Limit(LimitError::Steps(3)))), "{hidden:?}");
+}
+
+#[test]
 fn wrong_digests_and_sizes_are_refused() {
     let blob = layer(&[("a", File("x"))]);
     let (right, wrong, size) = (Digest::of(&blob), Digest::of(b"other"), blob.len() as u64);

@@ -158,6 +158,7 @@ impl Stack {
             self.entry(entry, archive, layer)?;
             // One is the entry's own.
             self.budget.take_implied((self.tree.id_count() - before).saturating_sub(1))?;
+            self.budget.check_steps(self.tree.steps())?;
         }
         Ok(())
     }

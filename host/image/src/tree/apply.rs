@@ -8,7 +8,7 @@ use super::{Attributes, Entry, EntryPath, Inode, InodeId, Kind, Layer, Tree, Tre
 
 /// As many as Linux follows in one path.
 const SYMLINKS_MAX: u32 = 40;
-/// Folders passed on the way to one entry, so that symlinks cannot make every entry cost thousands of steps.
+/// Folders passed on the way to one entry. [`Tree::steps`] adds them up for the whole image, which has a bound of its own.
 const STEPS_MAX: u32 = 4096;
 
 /// A path being followed: components still to come, next one last.
@@ -123,6 +123,7 @@ impl Tree {
         }
         directory.lower_hidden_by = Some(layer);
         let names: Vec<Box<[u8]>> = directory.entries.keys().cloned().collect();
+        self.steps += names.len() as u64;
         let mut empty = true;
         for name in &names {
             empty &= self.hide_lower(folder, name, layer);
@@ -135,6 +136,7 @@ impl Tree {
         let mut at = Self::ROOT;
         let mut walk = Walk::new(parents);
         while let Some(name) = walk.next()? {
+            self.steps += 1;
             at = match self.step(at, &name, &mut walk)? {
                 Some(next) => next,
                 None => self.add_directory(at, &name, Attributes::implied_directory(), layer)?,
@@ -144,10 +146,11 @@ impl Tree {
     }
 
     /// The folder at a path, if there is one.
-    fn find_directory(&self, parents: &[&[u8]]) -> Result<Option<InodeId>, TreeError> {
+    fn find_directory(&mut self, parents: &[&[u8]]) -> Result<Option<InodeId>, TreeError> {
         let mut at = Self::ROOT;
         let mut walk = Walk::new(parents);
         while let Some(name) = walk.next()? {
+            self.steps += 1;
             match self.step(at, &name, &mut walk) {
                 Ok(Some(next)) => at = next,
                 Ok(None) | Err(TreeError::NotADirectory(_)) => return Ok(None),

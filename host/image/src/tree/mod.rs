@@ -186,6 +186,8 @@ pub enum TreeError {
 #[derive(Clone, Debug)]
 pub struct Tree {
     inodes: Vec<Inode>,
+    /// See [`Tree::steps`].
+    steps: u64,
 }
 
 impl Default for Tree {
@@ -203,6 +205,7 @@ impl Tree {
         let root = Directory::new(Self::ROOT, 0);
         Self {
             inodes: vec![Inode { attributes: Attributes::implied_directory(), kind: Kind::Directory(root) }],
+            steps: 0,
         }
     }
 
@@ -214,6 +217,11 @@ impl Tree {
     /// How many ids there are, counting inodes that nothing names any more.
     pub fn id_count(&self) -> usize {
         self.inodes.len()
+    }
+
+    /// How much work layers have made so far: folders passed on the way to entries, and names that whiteouts looked at.
+    pub fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// Changes what describes the inode, not what it is.
