@@ -21,11 +21,11 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
 }
 
-pub use generated::{containerd, io, theca};
 #[cfg(feature = "daemon")]
 pub use generated::runtime;
 #[cfg(feature = "client")]
 pub use generated::types;
+pub use generated::{containerd, io, theca};
 
 /// Interfaces in the form that an older containerd published under the names that today's form has too.
 ///

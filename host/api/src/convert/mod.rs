@@ -8,13 +8,13 @@ pub mod options;
 #[cfg(feature = "daemon")]
 pub mod payload;
 pub mod process;
-pub mod shim;
 #[cfg(feature = "daemon")]
 pub mod processes;
 #[cfg(feature = "daemon")]
 pub mod records;
 #[cfg(feature = "daemon")]
 pub mod sandbox;
+pub mod shim;
 #[cfg(feature = "daemon")]
 pub mod stats2015;
 pub mod task;

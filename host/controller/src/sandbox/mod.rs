@@ -28,8 +28,8 @@ use crate::install::Installation;
 use crate::run_dir::RunDir;
 use crate::task::rootfs::RootfsMount;
 use crate::task::stdio::IoRequest;
-use crate::task::stdio::remote::Remotes;
 use crate::task::stdio::log::LogOptions;
+use crate::task::stdio::remote::Remotes;
 use crate::task::{TaskHandle, TaskRequest};
 use crate::vmm::VmEnd;
 

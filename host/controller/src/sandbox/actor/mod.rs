@@ -85,12 +85,7 @@ impl Over {
 }
 
 impl Actor {
-    pub fn new(
-        mut setup: Setup,
-        inbox: mpsc::Receiver<Request>,
-        history: History,
-        remotes: Remotes,
-    ) -> Self {
+    pub fn new(mut setup: Setup, inbox: mpsc::Receiver<Request>, history: History, remotes: Remotes) -> Self {
         let exit_command = std::mem::take(&mut setup.options.exit_command);
         Self {
             setup,
