@@ -19,8 +19,9 @@ impl Leaks {
     pub fn find(root: &Path, state: &Path) -> Self {
         let mut files = files_below(state);
         files.extend(["containers", "names"].iter().flat_map(|folder| files_below(&root.join(folder))));
-        // The lock of the names is of the store's, not of a container's.
-        files.retain(|file| *file != root.join("names/.lock"));
+        // The locks of the names and of thecad are nobody's in particular.
+        let locks = [root.join("names/.lock"), state.join("thecad.lock")];
+        files.retain(|file| !locks.contains(file));
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("failed to read mountinfo");
         let ours =
             |line: &&str| line.contains(&*root.to_string_lossy()) || line.contains(&*state.to_string_lossy());
