@@ -18,6 +18,7 @@ pub mod fixtures;
 pub mod invocation;
 pub mod layout;
 mod leaks;
+pub mod machine;
 pub mod pty;
 pub mod registry;
 pub mod small_disk;

@@ -1,0 +1,54 @@
+//! Machines that `theca` does not offer on every host: more CPUs than it has, a kernel with another entry.
+
+use std::io::Read;
+
+use prost::Message;
+use theca_proto::theca::agent::v1::Ready;
+use theca_tests::machine::{Machine, RunningMachine, write_kernel_without_pvh};
+
+/// Waits for the agent's word, and asserts that it is one.
+#[track_caller]
+fn ready(machine: &mut RunningMachine) {
+    let mut stream = machine.ready();
+    let mut bytes = Vec::new();
+    let ready = loop {
+        let mut chunk = [0; 4096];
+        let length = stream.read(&mut chunk).unwrap();
+        assert!(length > 0, "the agent ended after {bytes:?}");
+        bytes.extend_from_slice(&chunk[..length]);
+        // Incomplete until the last byte has come.
+        if let Ok(ready) = Ready::decode_length_delimited(bytes.as_slice()) {
+            break ready;
+        }
+    };
+    assert!(ready.kernel_release.starts_with("6."), "{ready:?}");
+    assert!(!ready.agent_version.is_empty(), "{ready:?}");
+}
+
+/// Boots until the agent is ready; answers everything that the kernel printed.
+fn console_of(mut machine: Machine) -> String {
+    machine.cmdline = "loglevel=8".into();
+    let mut machine = machine.boot();
+    ready(&mut machine);
+    let console = machine.console();
+    machine.quit();
+    console
+}
+
+#[test]
+fn linux_brings_up_every_cpu_it_is_given() {
+    let console = console_of(Machine { vcpus: 4, ..Machine::new() });
+    assert!(console.contains("Brought up 1 node, 4 CPUs"), "{console}");
+    assert!(console.contains("Allowing 4 present CPUs plus 0 hotplug CPUs"), "{console}");
+}
+
+#[test]
+fn a_kernel_without_a_pvh_note_boots_by_the_64_bit_protocol() {
+    let mut kernel = tempfile::NamedTempFile::new().unwrap();
+    write_kernel_without_pvh(kernel.as_file_mut());
+    let console = console_of(Machine { kernel: kernel.path().to_owned(), vcpus: 2, ..Machine::new() });
+    // What only the zero page told it: its memory and its initrd.
+    assert!(console.contains("node   0: [mem 0x0000000000100000-0x000000000fffffff]"), "{console}");
+    assert!(console.contains("RAMDISK: [mem 0x"), "{console}");
+    assert!(console.contains("Brought up 1 node, 2 CPUs"), "{console}");
+}
