@@ -75,22 +75,42 @@ class Case(unittest.TestCase):
 
 
 class WithSandbox(Case):
-    """Tests that share one sandbox, for its boot is what takes long. Containers are in it by `bundle`."""
+    """Tests that share a sandbox, for its boot is what takes long. Containers are in it by `bundle`.
+
+    A disk that was given to a VM stays in it, so a sandbox has room for a handful of folders as roots in its life: after some
+    containers there is another one.
+    """
+
+    sandbox = None
+    _containers = 0
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        client = Client(SOCKET, namespace="tests", timeout=BOOT)
-        cls.addClassCleanup(client.close)
-        cls.sandbox = f"s-{os.getpid()}-{next(_numbers)}"
-        cls.addClassCleanup(shutdown, client, cls.sandbox)
-        start(client, cls.sandbox)
+        cls.addClassCleanup(cls._end)
+
+    @classmethod
+    def _end(cls):
+        if cls.sandbox:
+            with Client(SOCKET, namespace="tests") as client:
+                shutdown(client, cls.sandbox)
+        cls.sandbox = None
+
+    def setUp(self):
+        super().setUp()
+        cls = type(self)
+        if cls._containers > 2:
+            cls._end()
+        if cls.sandbox is None:
+            cls.sandbox, cls._containers = f"s-{os.getpid()}-{next(_numbers)}", 0
+            start(self.theca, cls.sandbox)
 
     def bundle(self, *args, **changes):
         changes.setdefault("sandbox", self.sandbox)
         return super().bundle(*args, **changes)
 
     def name(self, kind="c"):
+        type(self)._containers += 1
         id = f"{kind}-{os.getpid()}-{next(_numbers)}"
         self.addCleanup(remove, self.theca, id)
         return id
@@ -145,8 +165,14 @@ class Fifo:
         os.mkfifo(self.path)
         # Open for both, so that nobody waits for the other side.
         self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
-        case.addCleanup(os.close, self._fd)
+        case.addCleanup(self.close)
         self._seen = b""
+
+    def close(self):
+        """Ends this side. Input ends with it, once thecad was told that there will be no other."""
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = None
 
     def text(self):
         """All that was written so far."""

@@ -3,6 +3,7 @@
 import os
 import time
 import unittest
+from pathlib import Path
 
 from grpc import StatusCode
 
@@ -50,7 +51,7 @@ class Api(WithSandbox):
     def test_the_machine_is_told(self):
         machine = self.api.State(pb.api.StateRequest()).machine
         self.assertEqual(machine.cpus, len(os.sched_getaffinity(0)))
-        total = next(line for line in open("/proc/meminfo") if line.startswith("MemTotal"))
+        total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
         self.assertEqual(machine.memory, int(total.split()[1]) // 1024)
 
     def test_a_container_is_paused_and_resumed_by_its_status(self):

@@ -4,6 +4,7 @@ import concurrent.futures
 import socket
 import struct
 import unittest
+from pathlib import Path
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -15,8 +16,8 @@ from theca_client import Client, eventually, expect, pb
 
 def resident(pid):
     """Resident memory in MiB."""
-    line = next(line for line in open(f"/proc/{pid}/status") if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
+    table = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in table if line.startswith("VmRSS")).split()[1]) / 1024
 
 
 def thecad():

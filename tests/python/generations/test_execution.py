@@ -157,7 +157,7 @@ class Execution(WithSandbox):
     def test_a_bundle_that_is_none_is_refused(self):
         broken = self.folder()
         (broken / "config.json").write_text("{")
-        for path, words in [("", "empty bundle path"), ("relative", "absolute"), ("/nowhere", "config.json"), (str(broken), "JSON")]:
+        for path, words in [("", "empty bundle path"), ("relative", "absolute"), ("/nowhere", "config.json"), (str(broken), "specification")]:
             id = self.name()
             with self.subTest(path), expect(StatusCode.INVALID_ARGUMENT, words):
                 self.service.CreateContainer(pb.execution.CreateContainerRequest(id=id, bundle_path=path))
@@ -180,7 +180,7 @@ class Execution(WithSandbox):
         id, _ = self.create()
         with expect(StatusCode.FAILED_PRECONDITION, id):
             self.service.PauseContainer(pb.execution.PauseContainerRequest(id=id))
-        with expect(StatusCode.FAILED_PRECONDITION, id):
+        with expect(StatusCode.FAILED_PRECONDITION, "not started"):
             self.add(id, "true")
         self.start(id)
         with expect(StatusCode.FAILED_PRECONDITION, id):
@@ -193,7 +193,7 @@ class Execution(WithSandbox):
         self.stops(id)
         with expect(StatusCode.NOT_FOUND, "already finished"):
             self.signal(id, 9)
-        with expect(StatusCode.FAILED_PRECONDITION, id):
+        with expect(StatusCode.FAILED_PRECONDITION, "stopped"):
             self.add(id, "true")
 
     def test_a_process_that_is_none_is_refused(self):

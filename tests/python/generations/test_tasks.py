@@ -1,6 +1,7 @@
 """containerd.services.tasks.v1.Tasks of 2017: every call, against containers in one sandbox."""
 
 import unittest
+from pathlib import Path
 
 from google.protobuf.any_pb2 import Any
 from grpc import StatusCode
@@ -155,6 +156,7 @@ class Tasks(WithSandbox):
         id = self.running("sh", "-c", "cat; echo end", io={"stdin": stdin.path, "stdout": stdout.path})
         stdin.write("hello\n")
         stdout.holds("hello")
+        stdin.close()
         self.tasks.CloseIO(pb.tasks.CloseIORequest(container_id=id, stdin=True))
         stdout.holds("end")
 
@@ -185,7 +187,7 @@ class Tasks(WithSandbox):
             "Delete": pb.tasks.DeleteTaskRequest,
             "DeleteProcess": pb.tasks.DeleteProcessRequest,
             "Get": pb.tasks.GetTaskRequest,
-            "Kill": pb.tasks.KillRequest,
+            "Kill": lambda container_id: pb.tasks.KillRequest(container_id=container_id, signal=9),
             "ResizePty": pb.tasks.ResizePtyRequest,
             "CloseIO": pb.tasks.CloseIORequest,
             "Pause": pb.tasks.PauseTaskRequest,
@@ -218,7 +220,7 @@ class Tasks(WithSandbox):
             self.tasks.Create(pb.tasks.CreateTaskRequest(container_id=id))
         with expect(StatusCode.FAILED_PRECONDITION, id):
             self.tasks.Pause(pb.tasks.PauseTaskRequest(container_id=id))
-        with expect(StatusCode.FAILED_PRECONDITION, id):
+        with expect(StatusCode.FAILED_PRECONDITION, "not started"):
             self.exec(id, "true")
         self.tasks.Start(pb.tasks.StartTaskRequest(container_id=id))
         with expect(StatusCode.FAILED_PRECONDITION, id):
@@ -233,7 +235,7 @@ class Tasks(WithSandbox):
         self.stops(id)
         with expect(StatusCode.NOT_FOUND, "process already finished"):
             self.kill(id)
-        with expect(StatusCode.FAILED_PRECONDITION, id):
+        with expect(StatusCode.FAILED_PRECONDITION, "stopped"):
             self.exec(id, "true")
         with expect(StatusCode.FAILED_PRECONDITION, id):
             self.tasks.Start(pb.tasks.StartTaskRequest(container_id=id))
@@ -260,7 +262,7 @@ class Tasks(WithSandbox):
 
     def test_a_signal_that_is_none_is_refused(self):
         id = self.running()
-        for signal in [65, 4096, 2**32 - 1]:
+        for signal in [0, 65, 4096, 2**32 - 1]:
             with self.subTest(signal), expect(StatusCode.INVALID_ARGUMENT):
                 self.kill(id, signal=signal)
 
@@ -274,7 +276,7 @@ class Tasks(WithSandbox):
         id, out = self.record("cat", "/mark"), Fifo(self)
         folder = self.folder()
         (folder / "bin").mkdir()
-        (folder / "bin/busybox").write_bytes(open("/bin/busybox", "rb").read())
+        (folder / "bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
         (folder / "bin/busybox").chmod(0o755)
         (folder / "bin/cat").symlink_to("busybox")
         for name in ["dev", "proc", "sys"]:
