@@ -15,7 +15,8 @@ use theca_image::Config as ImageConfig;
 
 use crate::commands::image::{find, find_or_pull};
 use crate::container::{
-    ContainerId, ContainerName, Held, Phase, Record, SMALLEST_DISK, Settings, Shelf, Source, create_disk,
+    ContainerId, ContainerName, Held, LARGEST_DISK, Phase, Record, SMALLEST_DISK, Settings, Shelf, Source,
+    create_disk, pin_disk,
 };
 use crate::flags::{ContainerFlags, Pull};
 use crate::host;
@@ -51,6 +52,9 @@ impl Plan {
         let disk_bytes = size::parse(&flags.storage_size).context("--storage-size")?;
         if disk_bytes < SMALLEST_DISK {
             bail!("--storage-size {} is too small for a file system; give at least 16m", flags.storage_size);
+        }
+        if disk_bytes > LARGEST_DISK {
+            bail!("--storage-size {} is more than a disk can have; give at most 15t", flags.storage_size);
         }
         if let Some(path) = flags.cidfile.as_deref().filter(|path| path.exists()) {
             bail!("the file {} of --cidfile exists; remove it or name another", path.display());
@@ -90,6 +94,7 @@ impl Plan {
             settings: self.settings.clone(),
             phase,
         })?;
+        self.pin_image(&mut held)?;
         if self.settings.writable_disk {
             create_disk(
                 &shelf.roots().templates(),
@@ -102,6 +107,17 @@ impl Plan {
             self.cidfile.as_deref().map(|path| Cidfile::write(path, held.record.id.as_str())).transpose()?;
         held.removed_on_drop(true);
         Ok(Made { held, cidfile })
+    }
+
+    /// Sees to it that the container keeps the disk of its image, whatever becomes of the image.
+    fn pin_image(&self, held: &mut Held) -> anyhow::Result<()> {
+        let Source::Image { reference, id, disk } = &self.source else { return Ok(()) };
+        let pinned = held.folder().image();
+        if pin_disk(disk, &pinned)? {
+            held.record.source = Source::Image { reference: reference.clone(), id: id.clone(), disk: pinned };
+            held.save()?;
+        }
+        Ok(())
     }
 
     /// Writes the container's bundle; the keeper needs it at Create.
@@ -192,7 +208,10 @@ struct Cidfile {
 
 impl Cidfile {
     fn write(path: &Path, id: &str) -> anyhow::Result<Self> {
-        let failed = || format!("failed to write the id to {}", path.display());
+        let failed = || {
+            let path = path.display();
+            format!("failed to write the id to {path}; give --cidfile a new file in a folder that is there")
+        };
         let mut file: File =
             OpenOptions::new().write(true).create_new(true).open(path).with_context(failed)?;
         let cidfile = Self { path: path.to_owned(), keep: false };

@@ -9,7 +9,7 @@ use super::many;
 use super::run::conclude;
 use super::running::look_up;
 use crate::container::settle::finish;
-use crate::container::{Held, Lock, Phase, Roots, Shelf};
+use crate::container::{Held, Lock, Phase, Roots, Shelf, Source};
 use crate::error::{FAILED, StartError};
 use crate::keeper::Keeper;
 use crate::launch::{self, Launch};
@@ -64,6 +64,14 @@ async fn hold(shelf: &Shelf, name: &str) -> anyhow::Result<Held> {
         bail!("container {name} is in use by another theca command; try again when that is done")
     };
     let record = shelf.find(id.as_str())?;
+    if let Source::Image { reference, disk, .. } = &record.source
+        && !disk.exists()
+    {
+        bail!(
+            "the disk of image {reference} that container {name} was made from is gone; get it again with `theca image pull \
+             {reference}` or `theca image import`, and make the container anew"
+        );
+    }
     crate::host::admit(
         record.settings.vcpus,
         record.settings.memory_mib << 20,

@@ -13,8 +13,9 @@ mod paths;
 mod record;
 pub mod settle;
 mod shelf;
+mod templates;
 
-pub use disk::{SMALLEST as SMALLEST_DISK, create as create_disk};
+pub use disk::{LARGEST as LARGEST_DISK, SMALLEST as SMALLEST_DISK, create as create_disk, pin as pin_disk};
 pub use held::Held;
 pub use id::ContainerId;
 pub use lock::Lock;

@@ -9,6 +9,7 @@
 //!     record.json                       what was asked for and how it went
 //!     lock                              held by the command that drives the container
 //!     bundle/config.json                the OCI bundle
+//!     image.erofs                       the image's disk, by a second name
 //!     disk.img                          the writable layer
 //!     container.log                     output, in the CRI log format
 //!     stdio/                            FIFOs, while a command opens them
@@ -111,6 +112,11 @@ impl ContainerDir {
     /// See the module's drawing.
     pub fn bundle(&self) -> PathBuf {
         self.0.join("bundle")
+    }
+
+    /// See the module's drawing.
+    pub fn image(&self) -> PathBuf {
+        self.0.join("image.erofs")
     }
 
     /// See the module's drawing.

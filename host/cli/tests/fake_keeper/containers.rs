@@ -208,3 +208,65 @@ fn a_container_whose_keeper_died_is_seen_as_ended() {
     assert_eq!(fake.theca(&["rm", "web"]).code, 0);
     assert!(fake.residue().is_empty(), "{:?}", fake.residue());
 }
+
+/// An image without layers as an OCI layout.
+fn layout(folder: &std::path::Path) -> String {
+    let blobs = folder.join("layout/blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let put = |json: serde_json::Value| {
+        let bytes = json.to_string().into_bytes();
+        let digest = theca_image::Digest::of(&bytes);
+        std::fs::write(blobs.join(digest.hex()), &bytes).unwrap();
+        (digest.to_string(), bytes.len())
+    };
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let (config, config_size) = put(serde_json::json!({
+        "architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}
+    }));
+    let (manifest, manifest_size) = put(serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [],
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": config_size}
+    }));
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [
+        {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": manifest, "size": manifest_size}
+    ]});
+    std::fs::write(folder.join("layout/index.json"), index.to_string()).unwrap();
+    std::fs::write(folder.join("layout/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    folder.join("layout").display().to_string()
+}
+
+#[test]
+fn a_container_keeps_its_disk_when_its_image_is_removed_by_force() {
+    let fake = Fake::new();
+    let done = fake.theca(&["image", "import", "--name", "base", &layout(fake.path())]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    let created = fake.theca(&["create", "--read-only", "--name", "web", "base", "echo", "on"]);
+    assert_eq!(created.code, 0, "{}", created.err);
+    assert_eq!(fake.theca(&["image", "rm", "base"]).code, 125, "it is used");
+    assert_eq!(fake.theca(&["image", "rm", "-f", "base"]).code, 0);
+    let started = fake.theca(&["start", "-a", "web"]);
+    assert_eq!((started.code, started.out.as_str()), (0, "on\n"), "{}", started.err);
+    let disk = fake.path().join("r/containers").join(created.out.trim()).join("image.erofs");
+    assert!(disk.exists());
+    let options = String::from_utf8_lossy(&fake.start_options()).into_owned();
+    assert!(options.contains(&disk.display().to_string()), "the VM boots from it");
+
+    std::fs::remove_file(&disk).unwrap();
+    let lost = fake.theca(&["start", "web"]);
+    assert!(lost.code != 0 && lost.err.contains("`theca image pull base`"), "{}", lost.err);
+    assert_eq!(fake.theca(&["rm", "web"]).code, 0);
+    assert!(fake.residue().is_empty(), "{:?}", fake.residue());
+}
+
+#[test]
+fn sizes_and_files_that_cannot_be_are_refused_with_advice() {
+    let fake = Fake::new();
+    for (flag, value, advice) in [
+        ("--storage-size", "99999g", "at most 15t"),
+        ("--cidfile", "/nowhere/x", "in a folder that is there"),
+    ] {
+        let done = fake.run(&[flag, value], &["true"]);
+        assert!(done.code == 125 && done.err.contains(advice), "{}", done.err);
+    }
+    assert!(fake.residue().is_empty(), "{:?}", fake.residue());
+}

@@ -9,7 +9,7 @@ use super::{Store, StoreError, resolve, staging};
 /// How to remove.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RemoveOptions {
-    /// Also if containers use it (their disk stays readable while they have it open) or it has several names.
+    /// Also if containers use it (they keep its disk by a name of their own) or it has several names.
     pub force: bool,
 }
 
