@@ -170,7 +170,8 @@ fn absolute(
     given: Option<PathBuf>,
     default: impl FnOnce() -> PathBuf,
 ) -> Result<PathBuf, ConfigError> {
-    match given {
+    // An empty variable of the environment is as good as none.
+    match given.filter(|path| !path.as_os_str().is_empty()) {
         Some(path) if path.is_relative() => Err(ConfigError::Relative { setting, path }),
         Some(path) => Ok(path),
         None => Ok(default()),
