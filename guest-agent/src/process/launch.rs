@@ -28,7 +28,9 @@ pub enum LaunchError {
     #[error("failed to hear from the set-up process")]
     Channel(#[source] io::Error),
     /// It ended without a word: killed, most likely for memory.
-    #[error("the set-up process ended early, most likely for want of memory; give the container more with --memory")]
+    #[error(
+        "the set-up process ended early, most likely for want of memory; give the container more with --memory"
+    )]
     Gone,
 }
 

@@ -28,6 +28,8 @@ pub struct DiskSpec {
     pub fs_type: String,
     /// What it must report; empty: anything.
     pub serial: String,
+    /// How large it must be; 0: anything but empty.
+    pub bytes: u64,
 }
 
 /// A disk's file system. It is unmounted when the last container lets go of it.
@@ -128,12 +130,13 @@ impl Disks {
             let read = |file| fs::read_to_string(self.sys.join(name).join(file)).unwrap_or_default();
             let size = read("size").trim().parse::<u64>().unwrap_or(0) * 512;
             let found = read("serial").trim().to_owned();
-            if size > 0 && (spec.serial.is_empty() || spec.serial == found) {
+            let large_enough = size > 0 && (spec.bytes == 0 || spec.bytes == size);
+            if large_enough && (spec.serial.is_empty() || spec.serial == found) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let (name, expected) = (name.to_owned(), spec.serial.clone());
-                return Err(RootfsError::WrongDisk { slot: spec.slot, name, size, found, expected });
+                let (name, expected, bytes) = (name.to_owned(), spec.serial.clone(), spec.bytes);
+                return Err(RootfsError::WrongDisk { slot: spec.slot, name, size, found, expected, bytes });
             }
             sleep(STEP).await;
         }
@@ -166,15 +169,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_disk_with_another_serial_number_is_not_mounted() {
+    async fn a_disk_with_another_serial_number_or_size_is_not_mounted() {
         let folder = tempfile::tempdir().unwrap();
         let sys = folder.path().join("vda");
         fs::create_dir(&sys).unwrap();
         fs::write(sys.join("size"), "8\n").unwrap();
         fs::write(sys.join("serial"), "other").unwrap();
         let disks = Disks::new(folder.path().into(), folder.path().into(), folder.path().join("mounts"));
-        let spec = DiskSpec { slot: 0, fs_type: "erofs".into(), serial: "mine".into() };
-        let error = disks.mount(&spec, false).await.unwrap_err();
-        assert!(matches!(error, RootfsError::WrongDisk { size: 4096, .. }), "{error}");
+        for (serial, bytes) in [("mine", 0), ("mine", 4096), ("other", 8192)] {
+            let spec = DiskSpec { slot: 0, fs_type: "erofs".into(), serial: serial.into(), bytes };
+            let error = disks.mount(&spec, false).await.unwrap_err();
+            assert!(matches!(error, RootfsError::WrongDisk { size: 4096, .. }), "{error}");
+        }
     }
 }

@@ -48,7 +48,7 @@ pub enum RootfsError {
     },
     /// The slot is empty, or holds another disk, and stayed so.
     #[error(
-        "disk {slot} ({name}) is not the expected one: it has {size} bytes and the serial number {found:?}, expected {expected:?}"
+        "disk {slot} ({name}) is not the expected one: it has {size} bytes and the serial number {found:?}, expected {bytes} (0: any) and {expected:?}"
     )]
     WrongDisk {
         /// Of the disk.
@@ -61,6 +61,8 @@ pub enum RootfsError {
         found: String,
         /// What it was said to report.
         expected: String,
+        /// How large it was said to be.
+        bytes: u64,
     },
     /// Another container uses the disk in a way that does not go together with this one.
     #[error("disk {slot} is in use differently: {reason}")]

@@ -25,7 +25,12 @@ pub fn timestamp(at: SystemTime) -> Option<Timestamp> {
 
 pub fn layers(rootfs: Option<agent::Rootfs>) -> Result<Layers, Status> {
     let rootfs = rootfs.ok_or_else(|| Status::invalid_argument("a container needs a root file system"))?;
-    let disk = |disk: agent::Disk| DiskSpec { slot: disk.slot, fs_type: disk.fs_type, serial: disk.serial };
+    let disk = |disk: agent::Disk| DiskSpec {
+        slot: disk.slot,
+        fs_type: disk.fs_type,
+        serial: disk.serial,
+        bytes: disk.bytes,
+    };
     Ok(Layers {
         lowers: rootfs.lowers.into_iter().map(disk).collect(),
         upper: rootfs.upper.map(disk),

@@ -60,7 +60,8 @@ impl Client {
 
     /// Mounts the root of a container from the busybox disk.
     pub async fn prepare(&mut self, id: &str, container: &Container) -> Result<(), Status> {
-        let disk = |slot, serial: &str| Disk { slot, fs_type: "ext4".into(), serial: serial.into() };
+        let disk =
+            |slot, serial: &str| Disk { slot, fs_type: "ext4".into(), serial: serial.into(), bytes: 0 };
         let rootfs = Rootfs {
             lowers: vec![disk(0, SERIAL)],
             upper: container.on_disk.then(|| disk(1, SCRATCH)),

@@ -107,6 +107,8 @@ pub struct GuestDisk {
     pub slot: u8,
     /// What it must report as its serial number.
     pub serial: String,
+    /// How large it must be, in bytes.
+    pub bytes: u64,
 }
 
 /// Names of a process's streams; a missing one is `/dev/null`.

@@ -26,6 +26,12 @@ pub enum Request {
         /// The disk; its `file` indexes this packet's descriptors.
         disk: Disk,
     },
+    /// Takes a slot's disk away, if it has one: its capacity becomes zero and the slot can get another. What the guest has
+    /// asked of the disk before is still done.
+    DetachDisk {
+        /// Index into [`VmConfig::disks`].
+        slot: u8,
+    },
     /// Writes the state of every vCPU and device as JSON to the descriptor. The VM must be paused.
     SaveState {
         /// Where to write; a memfd or regular file.

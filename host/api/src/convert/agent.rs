@@ -30,7 +30,7 @@ pub fn file(file: SuppliedFile) -> v1::File {
 }
 
 fn disk(disk: GuestDisk, fs_type: &str) -> v1::Disk {
-    v1::Disk { slot: disk.slot.into(), fs_type: fs_type.into(), serial: disk.serial }
+    v1::Disk { slot: disk.slot.into(), fs_type: fs_type.into(), serial: disk.serial, bytes: disk.bytes }
 }
 
 /// A failed call. With a cause it failed on the way; without, the agent itself said no.

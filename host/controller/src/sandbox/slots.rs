@@ -1,7 +1,8 @@
 //! Which image is in which of the VM's disk slots.
 //!
-//! A VM has its slots from the start and a disk once given stays. Before the boot every image makes a slot; at the boot
-//! spare ones are added; afterwards images go into those. A read-only image that several containers use takes one slot.
+//! A VM has its slots from the start. Before the boot every image makes a slot; at the boot spare ones are added;
+//! afterwards images go into those, and leave them with their last container. A read-only image that several containers use
+//! takes one slot.
 
 use std::sync::Arc;
 
@@ -46,13 +47,23 @@ pub struct Placed {
 }
 
 #[derive(Debug)]
-enum Slot {
+enum Content {
     /// Present in the VM, without a disk.
     Empty,
     /// Taken for an image that the keeper makes itself, for one container.
     Private,
     /// Holds an image, used by so many containers.
     Image { file: Arc<DiskFile>, users: usize },
+}
+
+#[derive(Debug)]
+struct Slot {
+    content: Content,
+    /// How many disks were in it before.
+    former: u32,
+    /// Empty when the VM began. A slot that had a disk then was shown to the guest as what that disk was, read-only or
+    /// not, and keeps it.
+    changes: bool,
 }
 
 /// The table of slots.
@@ -66,21 +77,24 @@ impl Slots {
     /// Takes note of an image that the first task will use.
     pub fn announce(&mut self, file: DiskFile) -> Result<(), PlaceError> {
         let placed = self.place(file)?;
-        self.release(&placed.disk);
+        // Before the boot nothing leaves its slot.
+        let _ = self.release(&placed.disk);
         Ok(())
     }
 
     /// Finds or makes a place for `file` and counts its user.
     pub fn place(&mut self, file: DiskFile) -> Result<Placed, PlaceError> {
-        let known = self.slots.iter_mut().enumerate().find_map(|(number, slot)| match slot {
-            Slot::Image { file: held, users } if held.id() == file.id() => Some((number, held, users)),
-            _ => None,
-        });
-        if let Some((number, held, users)) = known {
-            if (held.read_only() && file.read_only()) || (*users == 0 && held.read_only() == file.read_only())
+        let known = self.slots.iter_mut().position(
+            |slot| matches!(&slot.content, Content::Image { file: held, .. } if held.id() == file.id()),
+        );
+        if let Some(number) = known {
+            let disk = self.guest_disk(number, file.bytes());
+            if let Content::Image { file: held, users } = &mut self.slots[number].content
+                && held.read_only() == file.read_only()
+                && (held.read_only() || *users == 0)
             {
                 *users += 1;
-                return Ok(Placed { disk: guest_disk(number), attach: None });
+                return Ok(Placed { disk, attach: None });
             }
             return Err(DiskError::InUse(file.path().to_owned()).into());
         }
@@ -88,24 +102,37 @@ impl Slots {
             file.lock()?;
         }
         let number = self.free_slot()?;
+        let disk = self.guest_disk(number, file.bytes());
         let file = Arc::new(file);
         let attach = self.booted.then(|| file.clone());
-        self.slots[number] = Slot::Image { file, users: 1 };
-        Ok(Placed { disk: guest_disk(number), attach })
+        self.slots[number].content = Content::Image { file, users: 1 };
+        Ok(Placed { disk, attach })
     }
 
-    /// A slot for an image that does not exist yet. It is never free again: the disk stays in it.
+    /// A slot for an image that does not exist yet, and whose size is still unknown.
     pub fn place_private(&mut self) -> Result<GuestDisk, NoSlot> {
         let number = self.free_slot()?;
-        self.slots[number] = Slot::Private;
-        Ok(guest_disk(number))
+        self.slots[number].content = Content::Private;
+        Ok(self.guest_disk(number, 0))
     }
 
-    /// One user less.
-    pub fn release(&mut self, disk: &GuestDisk) {
-        if let Some(Slot::Image { users, .. }) = self.slots.get_mut(usize::from(disk.slot)) {
+    /// One user less. Answers whether the disk must now be taken out of the VM, so that its slot can get another.
+    #[must_use]
+    pub fn release(&mut self, disk: &GuestDisk) -> bool {
+        let booted = self.booted;
+        let Some(slot) = self.slots.get_mut(usize::from(disk.slot)) else { return false };
+        if let Content::Image { users, .. } = &mut slot.content {
             *users = users.saturating_sub(1);
+            if *users > 0 {
+                return false;
+            }
         }
+        if !booted || !slot.changes || matches!(slot.content, Content::Empty) {
+            return false;
+        }
+        slot.content = Content::Empty;
+        slot.former += 1;
+        true
     }
 
     /// Whether there is none yet.
@@ -117,33 +144,46 @@ impl Slots {
     pub fn freeze(&mut self, spare: usize) -> Vec<Option<(&DiskFile, String)>> {
         self.booted = true;
         let wanted = (self.slots.len() + spare).min(MAX_SLOTS);
-        self.slots.resize_with(wanted, || Slot::Empty);
-        let slots = self.slots.iter().enumerate().map(|(number, slot)| match slot {
-            Slot::Image { file, .. } => Some((&**file, serial(number))),
-            Slot::Empty | Slot::Private => None,
+        self.slots.resize_with(wanted, Slot::empty);
+        for slot in &mut self.slots {
+            slot.changes = !matches!(slot.content, Content::Image { .. });
+        }
+        let slots = self.slots.iter().enumerate().map(|(number, slot)| match &slot.content {
+            Content::Image { file, .. } => Some((&**file, serial(number, 0))),
+            Content::Empty | Content::Private => None,
         });
         slots.collect()
     }
 
     fn free_slot(&mut self) -> Result<usize, NoSlot> {
-        if let Some(number) = self.slots.iter().position(|slot| matches!(slot, Slot::Empty)) {
+        if let Some(number) = self.slots.iter().position(|slot| matches!(slot.content, Content::Empty)) {
             return Ok(number);
         }
         if self.booted || self.slots.len() >= MAX_SLOTS {
             return Err(NoSlot { slots: self.slots.len() });
         }
-        self.slots.push(Slot::Empty);
+        self.slots.push(Slot::empty());
         Ok(self.slots.len() - 1)
+    }
+
+    fn guest_disk(&self, number: usize, bytes: u64) -> GuestDisk {
+        // Bounded by MAX_SLOTS.
+        GuestDisk { slot: number as u8, serial: serial(number, self.slots[number].former), bytes }
     }
 }
 
-fn guest_disk(number: usize) -> GuestDisk {
-    // Bounded by MAX_SLOTS.
-    GuestDisk { slot: number as u8, serial: serial(number) }
+impl Slot {
+    fn empty() -> Self {
+        Self { content: Content::Empty, former: 0, changes: false }
+    }
 }
 
-fn serial(number: usize) -> String {
-    format!("theca-{number}")
+/// Tells the disks of a slot apart that follow each other.
+fn serial(number: usize, former: u32) -> String {
+    match former {
+        0 => format!("theca-{number}"),
+        former => format!("theca-{number}-{former}"),
+    }
 }
 
 #[cfg(test)]
@@ -188,7 +228,7 @@ mod tests {
         let disk = slots.place(images.open("disk", false)).unwrap();
         let in_use = slots.place(images.open("disk", false));
         assert!(matches!(in_use, Err(PlaceError::Disk(DiskError::InUse(_)))));
-        slots.release(&disk.disk);
+        assert!(!slots.release(&disk.disk));
         assert_eq!(slots.place(images.open("disk", false)).unwrap().disk, disk.disk);
         assert!(slots.place(images.open("disk", true)).is_err(), "readable while another writes");
     }
@@ -203,5 +243,24 @@ mod tests {
             assert!(placed.attach.is_some());
         }
         assert!(matches!(slots.place_private(), Err(NoSlot { slots: 7 })));
+    }
+
+    #[test]
+    fn a_disk_leaves_its_spare_slot_with_its_last_container() {
+        let (images, mut slots) = (Images::new(), Slots::default());
+        let first = slots.place(images.open("base", true)).unwrap();
+        slots.freeze(1);
+        assert!(!slots.release(&first.disk), "the guest knows its slot as that of a read-only disk");
+
+        let layer = slots.place(images.open("layer", true)).unwrap().disk;
+        let again = slots.place(images.open("layer", true)).unwrap().disk;
+        assert_eq!((layer.slot, layer.bytes), (1, 512));
+        assert!(!slots.release(&layer), "another container uses it");
+        assert!(slots.release(&again));
+        assert!(!slots.release(&again), "a second time");
+
+        let private = slots.place_private().unwrap();
+        assert_eq!((private.slot, private.serial.as_str()), (1, "theca-1-1"), "another disk by its name");
+        assert!(slots.release(&private));
     }
 }

@@ -111,7 +111,8 @@ impl Creation {
             }
         }
         for (number, image) in images {
-            let disk = self.layers[number].disk();
+            let PlacedLayer::Folder(_, disk) = &mut self.layers[number] else { continue };
+            disk.bytes = image.bytes();
             vm.vmm.attach(disk.slot, &image, disk.serial.clone()).await?;
         }
         Ok(())

@@ -1,12 +1,15 @@
 //! Disk images: opened by the keeper, checked, and never writable for two sandboxes at once.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::sys::flock;
+
+/// Bytes of a sector, whatever the medium.
+const SECTOR: u64 = 512;
 
 /// Why an image cannot be a disk.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,13 @@ pub struct DiskFile {
     file: File,
     path: PathBuf,
     id: DiskId,
+    bytes: u64,
     read_only: bool,
+}
+
+/// The size of a file or block device, in whole sectors: what a guest sees of it.
+fn size(mut file: &File) -> io::Result<u64> {
+    Ok(file.seek(SeekFrom::End(0))? / SECTOR * SECTOR)
 }
 
 impl DiskFile {
@@ -82,7 +91,8 @@ impl DiskFile {
         } else {
             DiskId { device: metadata.dev(), inode: metadata.ino() }
         };
-        Ok(Self { file, path: path.to_owned(), id, read_only })
+        let bytes = size(&file).map_err(failed)?;
+        Ok(Self { file, path: path.to_owned(), id, bytes, read_only })
     }
 
     /// Makes this sandbox the image's only writer, for as long as any copy of the descriptor is open, the VMM's included.
@@ -98,7 +108,8 @@ impl DiskFile {
     pub fn private(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let id = DiskId { device: metadata.dev(), inode: metadata.ino() };
-        Ok(Self { file, path: PathBuf::new(), id, read_only: true })
+        let bytes = size(&file)?;
+        Ok(Self { file, path: PathBuf::new(), id, bytes, read_only: true })
     }
 
     /// The path it was opened by.
@@ -109,6 +120,11 @@ impl DiskFile {
     /// Which image it is.
     pub fn id(&self) -> DiskId {
         self.id
+    }
+
+    /// Its size in bytes, whole sectors.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether the guest may only read it.

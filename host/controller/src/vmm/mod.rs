@@ -137,6 +137,12 @@ impl Vmm {
         done(self.ask(Request::AttachDisk { slot, disk }, vec![fd]).await)
     }
 
+    /// Takes the disk of `slot` away, which the guest must have let go of. The request is on its way when this returns.
+    pub fn detach(&self, slot: u8) -> impl Future<Output = Result<(), VmmError>> + Send + use<> {
+        let answer = self.ask(Request::DetachDisk { slot }, Vec::new());
+        async move { done(answer.await) }
+    }
+
     /// Stops every vCPU where it is. Idempotent.
     pub async fn pause(&self) -> Result<(), VmmError> {
         // Before it is so: whoever asks the guest for something from now on would wait.

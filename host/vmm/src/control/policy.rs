@@ -45,7 +45,7 @@ pub fn admit(phase: Phase, request: &Request) -> Result<(), OutOfPlace> {
         (_, Empty) => Err(OutOfPlace::NotConfigured),
         (Request::Configure(_), _) => Err(OutOfPlace::AlreadyConfigured),
         (Request::Start, _) => Err(OutOfPlace::AlreadyStarted),
-        (Request::AttachDisk { .. }, _) => Ok(()),
+        (Request::AttachDisk { .. } | Request::DetachDisk { .. }, _) => Ok(()),
         (Request::Pause | Request::Resume | Request::SaveState { .. }, Built) => Err(OutOfPlace::NotStarted),
         (Request::Pause | Request::Resume, _) | (Request::SaveState { .. }, Paused) => Ok(()),
         (Request::SaveState { .. }, Running) => Err(OutOfPlace::NotPaused),

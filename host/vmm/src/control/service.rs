@@ -146,6 +146,7 @@ impl Service {
             Request::Resume if self.phase == Phase::Paused => self.resume()?,
             Request::Pause | Request::Resume | Request::Quit => {}
             Request::AttachDisk { slot, disk } => self.attach(slot.into(), disk, &mut fds)?,
+            Request::DetachDisk { slot } => self.machine()?.detach(slot.into())?,
             Request::SaveState { file } => self.save(file, &mut fds)?,
             Request::Stats => {
                 let stats = self.machine.as_ref().map(Machine::stats).unwrap_or_default();
@@ -160,7 +161,7 @@ impl Service {
         let config = MachineConfig::new(config, fds)?;
         self.large_pages = LargePages::forbid();
         for disk in config.disks.iter().filter_map(|slot| slot.disk()) {
-            jail::allow_disk(disk)?;
+            jail::allow_disk(&disk)?;
         }
         let machine = machine::build(config, &self.outbox)?;
         seccomp::install(&seccomp::compile(ThreadKind::Control))?;

@@ -61,6 +61,12 @@ impl Machine {
         place.attach(disk).map_err(|_| AttachError::Taken(slot))
     }
 
+    /// Takes the disk out of slot `slot`, if there is one.
+    pub fn detach(&self, slot: usize) -> Result<(), AttachError> {
+        self.devices.slot(slot).ok_or(AttachError::NoSlot(slot))?.detach();
+        Ok(())
+    }
+
     /// Counters so far.
     pub fn stats(&self) -> Stats {
         Stats {

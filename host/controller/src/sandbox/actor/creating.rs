@@ -1,11 +1,13 @@
 //! Requests for a task: what the host can check is checked here, the rest is left to the task's own actor.
 
+use tracing::debug;
+
 use super::{Actor, Event};
-use crate::agent::GuestSpec;
+use crate::agent::{GuestDisk, GuestSpec};
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
 use crate::sandbox::slots::PlaceError;
-use crate::sandbox::state::{Decision, Wish};
+use crate::sandbox::state::{Decision, SandboxState, Wish};
 use crate::sandbox::{CreateTask, Reply};
 use crate::task;
 use crate::task::create::Creation;
@@ -60,6 +62,23 @@ impl Actor {
         self.tasks.insert(request.id, handle);
     }
 
+    /// A container has let go of its disks, and the guest has unmounted them.
+    pub(super) fn let_go(&mut self, disks: &[GuestDisk]) {
+        for disk in disks {
+            if self.slots.release(disk)
+                && let SandboxState::Running(vm) = &self.state
+            {
+                let detached = vm.vmm.detach(disk.slot);
+                let slot = disk.slot;
+                tokio::spawn(async move {
+                    if let Err(error) = detached.await {
+                        debug!(slot, %error, "a disk was not taken out of the VM");
+                    }
+                });
+            }
+        }
+    }
+
     /// An error leaves nothing behind: slots are the last thing taken.
     fn plan(&mut self, request: &CreateTask) -> Result<Plan> {
         if self.tasks.contains_key(&request.id) {
@@ -86,7 +105,10 @@ impl Actor {
             match result {
                 Ok(layer) => placed.push(layer),
                 Err(error) => {
-                    placed.iter().map(PlacedLayer::disk).for_each(|disk| self.slots.release(disk));
+                    // None of them is in the VM yet.
+                    for layer in &placed {
+                        let _ = self.slots.release(layer.disk());
+                    }
                     return Err(match error {
                         PlaceError::Full(error) => error.into(),
                         PlaceError::Disk(error) => RootfsError::from(error).into(),

@@ -186,7 +186,7 @@ impl Actor {
             }
             Event::TaskGone(id, disks) => {
                 self.tasks.remove(&id);
-                disks.iter().for_each(|disk| self.slots.release(disk));
+                self.let_go(&disks);
             }
             Event::Uncollected => {
                 if !self.tasks.is_empty() {

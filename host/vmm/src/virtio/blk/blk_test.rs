@@ -168,6 +168,25 @@ fn an_empty_slot_receives_its_disk_while_the_guest_runs() {
 }
 
 #[test]
+fn a_slot_gets_one_disk_after_the_other() {
+    let mut guest = guest(16, false);
+    let data = guest.data;
+    guest.slot.detach();
+    guest.slot.detach();
+    assert_eq!(guest.capacity(), 0);
+    assert_eq!(guest.request(0, 0, &[Buffer::write(data, 512)]), (IOERR, 1));
+
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(8 * 512).unwrap();
+    file.write_all_at(b"second", 0).unwrap();
+    guest.slot.attach(Disk::open(file, false, "second").unwrap()).unwrap();
+    assert_eq!(guest.capacity(), 8);
+    assert_eq!(guest.request(0, 0, &[Buffer::write(data, 512)]), (OK, 513));
+    assert_eq!(guest.machine.read(data, 6), b"second");
+    assert_eq!(guest.request(0, 8, &[Buffer::write(data, 512)]), (IOERR, 1), "inside the first disk only");
+}
+
+#[test]
 fn a_wrong_request_fails_alone() {
     let mut guest = guest(8, false);
     let data = guest.data;

@@ -10,7 +10,7 @@
 //! less gladly than queue depth: the page cache serves most requests of a sandbox anyway.
 //!
 //! An empty slot is a disk of capacity zero. Attaching changes the capacity and raises a configuration interrupt; Linux
-//! revalidates the disk on it. Features cannot change after probing, so a slot never offers VIRTIO_BLK_F_RO: a
+//! revalidates the disk on it. Detaching is the same backwards. Features cannot change after probing, so a slot never offers VIRTIO_BLK_F_RO: a
 //! read-only disk in it answers writes with an error.
 
 mod request;
@@ -42,7 +42,7 @@ pub struct Block {
 impl Block {
     /// The device of `slot`, with its disk if there is one already.
     pub fn new(slot: Slot) -> Self {
-        let read_only = slot.disk().is_some_and(Disk::read_only);
+        let read_only = slot.disk().is_some_and(|disk| disk.read_only());
         let mut features = 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_BLK_SIZE | 1 << VIRTIO_BLK_F_FLUSH;
         features |= match read_only {
             true => 1 << VIRTIO_BLK_F_RO,

@@ -127,8 +127,8 @@ impl<'m> Request<'m> {
     }
 
     /// Does it; answers how many bytes of the writable data were written.
-    fn perform(self, slot: &Slot) -> Result<u32, RequestError> {
-        let Some(disk) = slot.disk() else {
+    fn perform(self, disk: Option<&Disk>, slot: &Slot) -> Result<u32, RequestError> {
+        let Some(disk) = disk else {
             // Without sectors only these pass the parser.
             return match self {
                 Self::Flush => Ok(0),
@@ -198,7 +198,9 @@ pub(super) fn serve(chain: &mut Chain<'_>, slot: &Slot) -> u32 {
 fn handle<'m>(mut readable: Buffers<'m>, writable: Buffers<'m>, slot: &Slot) -> Result<u32, RequestError> {
     let mut header = [0; HEADER];
     readable.read(&mut header).map_err(|_| RequestError::Malformed)?;
-    Request::parse(header, readable, writable, slot.disk())?.perform(slot)
+    // The same disk from the first check to the last byte, whatever is attached meanwhile.
+    let disk = slot.disk();
+    Request::parse(header, readable, writable, disk.as_deref())?.perform(disk.as_deref(), slot)
 }
 
 /// The byte offset of `sector` if `length` bytes from there on are whole sectors of the disk.

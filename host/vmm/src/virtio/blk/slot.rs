@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 
@@ -49,7 +49,7 @@ pub struct Counters {
     pub written_bytes: AtomicU64,
 }
 
-/// A place that gets one disk, at once or later. Clones are the same place.
+/// A place for one disk at a time, there at once or later. Clones are the same place.
 #[derive(Clone, Debug)]
 pub struct Slot {
     shared: Arc<Shared>,
@@ -57,7 +57,7 @@ pub struct Slot {
 
 #[derive(Debug)]
 struct Shared {
-    disk: OnceLock<Disk>,
+    disk: Mutex<Option<Arc<Disk>>>,
     config: ConfigSpace,
     counters: Counters,
 }
@@ -98,28 +98,46 @@ impl Disk {
 impl Slot {
     /// A slot that gets its disk later.
     pub fn empty() -> Self {
-        let (disk, config) = (OnceLock::new(), ConfigSpace::new(config_bytes(0)));
+        let (disk, config) = (Mutex::default(), ConfigSpace::new(config_bytes(0)));
         Self { shared: Arc::new(Shared { disk, config, counters: Counters::default() }) }
     }
 
     /// A slot with its disk.
     pub fn with(disk: Disk) -> Self {
         let config = ConfigSpace::new(config_bytes(disk.sectors));
-        let disk = OnceLock::from(disk);
+        let disk = Mutex::new(Some(Arc::new(disk)));
         Self { shared: Arc::new(Shared { disk, config, counters: Counters::default() }) }
     }
 
     /// Gives an empty slot its disk and tells the guest. Never blocks on the guest or on requests.
     pub fn attach(&self, disk: Disk) -> Result<(), AttachError> {
+        let mut place = self.place();
+        if place.is_some() {
+            return Err(AttachError);
+        }
         let capacity = disk.sectors.to_le_bytes();
-        self.shared.disk.set(disk).map_err(|_| AttachError)?;
+        *place = Some(Arc::new(disk));
+        // Still locked: whoever attaches or detaches next says so after this.
         self.shared.config.update(0, &capacity);
         Ok(())
     }
 
+    /// Takes the disk away and tells the guest. A request that is being served keeps it until it is done.
+    pub fn detach(&self) {
+        let mut place = self.place();
+        if place.take().is_some() {
+            self.shared.config.update(0, &0u64.to_le_bytes());
+        }
+    }
+
     /// The disk, if there is one.
-    pub fn disk(&self) -> Option<&Disk> {
-        self.shared.disk.get()
+    pub fn disk(&self) -> Option<Arc<Disk>> {
+        self.place().clone()
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Arc<Disk>>> {
+        // Whoever panicked left a disk or none: both are whole.
+        self.shared.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes moved so far.
