@@ -80,6 +80,11 @@ impl Program {
         self.0.extend(block.0);
     }
 
+    /// Goes on with `block`.
+    pub fn append(&mut self, block: Program) {
+        self.0.extend(block.0);
+    }
+
     /// Ends with `action` if every condition holds. Loads other words.
     pub fn return_if_all(&mut self, conditions: &[Condition], action: u32) {
         let steps: Vec<Vec<Step>> = conditions.iter().map(steps).collect();

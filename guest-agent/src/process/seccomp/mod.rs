@@ -1,32 +1,36 @@
 //! System call filters: from the spec's `linux.seccomp` to the classic BPF that the kernel runs.
 //!
-//! [`rules`] sorts the spec's rules by system call, [`assembler`] writes instructions. The filter is
+//! [`rules`] sorts the spec's rules by system call, [`abi`] tells what these are called, [`assembler`] writes instructions.
+//! The filter is
 //!
 //! ```text
+//!   a 32-bit call, and the spec's architectures have SCMP_ARCH_X86? ── the same for i386
 //!   another architecture? ── kill       an x32 call, or one newer than the profile? ── ENOSYS
 //!   per system call:  its conditions in order, each with its action, then its plain action
 //!   otherwise the default action
 //! ```
+//!
+//! The guest's kernel has no x32 calls, so that a spec which names that architecture too gets what it would get anyway.
 
+mod abi;
 mod assembler;
 mod rules;
 #[cfg(target_arch = "x86_64")]
-#[path = "syscalls_x86_64.rs"]
-mod syscalls;
+mod syscalls_i386;
+#[cfg(target_arch = "x86_64")]
+mod syscalls_x86_64;
 
 use libc::{
     SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_KILL_THREAD, SECCOMP_RET_LOG,
     SECCOMP_RET_TRACE, SECCOMP_RET_TRAP,
 };
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag};
 
+use self::abi::Abi;
 use self::assembler::Program;
 use self::rules::{Rules, SyscallRules};
 use crate::oci::SpecError;
 use crate::setup::job::SeccompFilter;
-
-#[cfg(target_arch = "x86_64")]
-const NATIVE_ARCHITECTURE: u32 = 0xc000_003e;
 
 /// Numbers from here on are calls of the x32 ABI under the same architecture.
 const X32: u32 = 0x4000_0000;
@@ -43,22 +47,13 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<SeccompFilter, SpecError> {
         ));
     }
     let default = action(seccomp.default_action(), seccomp.default_errno_ret())?;
-    let rules = Rules::sort(seccomp, default)?;
     let mut program = Program::default();
     program.load_architecture();
-    program.return_unless_equal(NATIVE_ARCHITECTURE, SECCOMP_RET_KILL_PROCESS);
-    program.load_number();
-    let unknown = SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
-    program.return_from(X32, unknown);
-    // A C library that finds a new call missing falls back to older ones; EPERM would make it give up.
-    let permissive = [SECCOMP_RET_ALLOW, SECCOMP_RET_LOG].contains(&default) || is_trace(default);
-    if let Some(newest) = rules.newest_named.filter(|_| !permissive) {
-        program.return_from(newest + 1, unknown);
+    if seccomp.architectures().iter().flatten().any(|architecture| *architecture == Arch::ScmpArchX86) {
+        program.block_if_equal(abi::I386.architecture, calls(seccomp, default, &abi::I386)?);
     }
-    for (number, syscall) in &rules.by_number {
-        add_syscall(&mut program, *number, syscall, default);
-    }
-    program.return_always(default);
+    program.return_unless_equal(abi::NATIVE.architecture, SECCOMP_RET_KILL_PROCESS);
+    program.append(calls(seccomp, default, &abi::NATIVE)?);
     let program = program.finish();
     if program.len() > MAX_INSTRUCTIONS {
         let reason =
@@ -66,6 +61,24 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<SeccompFilter, SpecError> {
         return Err(SpecError::invalid("linux.seccomp", reason));
     }
     Ok(SeccompFilter { flags: flags(seccomp)?, program })
+}
+
+/// The part of the filter for calls by one ABI.
+fn calls(seccomp: &LinuxSeccomp, default: u32, abi: &Abi) -> Result<Program, SpecError> {
+    let rules = Rules::sort(seccomp, default, abi)?;
+    let mut program = Program::default();
+    program.load_number();
+    let unknown = SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    program.return_from(X32, unknown);
+    // A C library that finds a new call missing falls back to older ones; EPERM would make it give up.
+    if let Some(newest) = rules.newest_named.filter(|_| !is_permissive(default)) {
+        program.return_from(newest + 1, unknown);
+    }
+    for (number, syscall) in &rules.by_number {
+        add_syscall(&mut program, *number, syscall, default);
+    }
+    program.return_always(default);
+    Ok(program)
 }
 
 fn add_syscall(program: &mut Program, number: u32, syscall: &SyscallRules, default: u32) {
@@ -82,8 +95,10 @@ fn add_syscall(program: &mut Program, number: u32, syscall: &SyscallRules, defau
     }
 }
 
-fn is_trace(action: u32) -> bool {
-    action & libc::SECCOMP_RET_ACTION_FULL == SECCOMP_RET_TRACE
+/// Whether the call takes place, or may if a tracer wants it.
+fn is_permissive(action: u32) -> bool {
+    [SECCOMP_RET_ALLOW, SECCOMP_RET_LOG].contains(&action)
+        || action & libc::SECCOMP_RET_ACTION_FULL == SECCOMP_RET_TRACE
 }
 
 /// An action as the value that a filter returns.

@@ -15,7 +15,7 @@ impl Filter {
     }
 
     fn call(&self, number: i64, args: [u64; 6]) -> u32 {
-        self.run(NATIVE_ARCHITECTURE, number as u32, args)
+        self.run(abi::NATIVE.architecture, number as u32, args)
     }
 
     /// Classic BPF over `struct seccomp_data`.
@@ -76,7 +76,40 @@ fn a_call_newer_than_the_profile_does_not_exist() {
 fn foreign_calls_do_not_slip_through() {
     let filter = Filter::of(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#);
     assert_eq!(filter.run(0x4000_0003, 0, [0; 6]), SECCOMP_RET_KILL_PROCESS);
-    assert_eq!(filter.run(NATIVE_ARCHITECTURE, X32, [0; 6]), ENOSYS);
+    assert_eq!(filter.run(abi::NATIVE.architecture, X32, [0; 6]), ENOSYS);
+}
+
+#[test]
+fn programs_of_32_bits_have_the_same_rules_where_the_architecture_is_named() {
+    let filter = Filter::of(
+        r#"{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32"],
+            "syscalls":[
+            {"names":["getpid","mmap2","connect","openat2"],"action":"SCMP_ACT_ALLOW"},
+            {"names":["personality"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":18446744073709551615,"op":"SCMP_CMP_EQ"}]},
+            {"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":40,"op":"SCMP_CMP_LT"}]}]}"#,
+    );
+    let call = |number, first| filter.run(abi::I386.architecture, number, [first, 0, 0, 0, 0, 0]);
+    let (getpid, mmap2, personality, socketcall, socket) = (20, 192, 136, 102, 359);
+    assert_eq!((call(getpid, 0), call(mmap2, 0)), (SECCOMP_RET_ALLOW, SECCOMP_RET_ALLOW));
+    assert_eq!(call(39, 0), EPERM, "mkdir, which is getpid's number elsewhere");
+    assert_eq!((call(personality, u64::from(u32::MAX)), call(personality, 1)), (SECCOMP_RET_ALLOW, EPERM));
+    assert_eq!((call(socket, 1), call(socket, 40)), (SECCOMP_RET_ALLOW, EPERM));
+    assert_eq!(call(socketcall, 3), SECCOMP_RET_ALLOW, "connect");
+    assert_eq!(call(socketcall, 1), EPERM, "socket, of a family that nobody can see");
+    assert_eq!(call(460, 0), ENOSYS);
+    assert_eq!(filter.run(abi::NATIVE.architecture, X32 + 39, [0; 6]), ENOSYS);
+}
+
+#[test]
+fn what_is_forbidden_is_so_by_every_way() {
+    let filter = Filter::of(
+        r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86"],"syscalls":[
+            {"names":["socket"],"action":"SCMP_ACT_ERRNO","args":[{"index":0,"value":40,"op":"SCMP_CMP_EQ"}]},
+            {"names":["shmget"],"action":"SCMP_ACT_ERRNO"}]}"#,
+    );
+    let call = |number, first| filter.run(abi::I386.architecture, number, [first, 0, 0, 0, 0, 0]);
+    assert_eq!((call(102, 1), call(102, 2)), (EPERM, SECCOMP_RET_ALLOW));
+    assert_eq!((call(117, 23), call(117, 1 << 16 | 23), call(117, 24)), (EPERM, EPERM, SECCOMP_RET_ALLOW));
 }
 
 #[test]

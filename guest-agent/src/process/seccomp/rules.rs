@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
 
-use super::syscalls::SYSCALLS;
+use super::abi::Abi;
 use crate::oci::SpecError;
 
 /// A system call takes this many arguments.
@@ -62,14 +62,22 @@ pub enum Test {
 }
 
 impl Rules {
-    /// Sorts a section's rules. A rule that only repeats the default is left out, as is a system call that this kernel
+    /// Sorts a section's rules by the numbers of an ABI. A rule that only repeats the default is left out, as is a system call that this kernel
     /// does not have: profiles name those of every architecture.
-    pub fn sort(seccomp: &LinuxSeccomp, default: u32) -> Result<Self, SpecError> {
+    pub fn sort(seccomp: &LinuxSeccomp, default: u32, abi: &Abi) -> Result<Self, SpecError> {
         let mut rules = Self::default();
         for rule in seccomp.syscalls().iter().flatten() {
             let action = super::action(rule.action(), rule.errno_ret())?;
-            let alternatives = alternatives(rule)?;
-            for number in rule.names().iter().filter_map(|name| number(name)) {
+            let alternatives = alternatives(rule, abi)?;
+            for name in rule.names().iter().filter(|_| action != default) {
+                // With conditions on arguments that cannot be seen here: what forbids does so always, what allows never.
+                if let Some((number, call)) = abi.multiplexed(name)
+                    && (alternatives.is_empty() || !super::is_permissive(action))
+                {
+                    rules.by_number.entry(number).or_default().conditional.push((vec![call], action));
+                }
+            }
+            for number in rule.names().iter().filter_map(|name| abi.number(name)) {
                 rules.newest_named = rules.newest_named.max(Some(number));
                 if action == default {
                     continue;
@@ -86,8 +94,9 @@ impl Rules {
 }
 
 /// The conditions of a rule. All must hold, except that a rule which names an argument twice means "any of these".
-fn alternatives(rule: &LinuxSyscall) -> Result<Vec<Vec<Condition>>, SpecError> {
-    let conditions: Vec<_> = rule.args().iter().flatten().map(condition).collect::<Result<_, _>>()?;
+fn alternatives(rule: &LinuxSyscall, abi: &Abi) -> Result<Vec<Vec<Condition>>, SpecError> {
+    let conditions: Vec<_> =
+        rule.args().iter().flatten().map(|arg| condition(arg, abi)).collect::<Result<_, _>>()?;
     let mut seen = [false; ARGUMENTS];
     let twice =
         conditions.iter().any(|condition| std::mem::replace(&mut seen[condition.argument as usize], true));
@@ -98,11 +107,11 @@ fn alternatives(rule: &LinuxSyscall) -> Result<Vec<Vec<Condition>>, SpecError> {
     })
 }
 
-fn condition(arg: &LinuxSeccompArg) -> Result<Condition, SpecError> {
+fn condition(arg: &LinuxSeccompArg, abi: &Abi) -> Result<Condition, SpecError> {
     if arg.index() >= ARGUMENTS {
         return Err(SpecError::invalid("linux.seccomp: args.index", format!("{} is over 5", arg.index())));
     }
-    let value = arg.value();
+    let value = arg.value() & abi.argument;
     let test = match arg.op() {
         LinuxSeccompOperator::ScmpCmpNe => Test::NotEqual(value),
         LinuxSeccompOperator::ScmpCmpLt => Test::Less(value),
@@ -115,8 +124,4 @@ fn condition(arg: &LinuxSeccompArg) -> Result<Condition, SpecError> {
         }
     };
     Ok(Condition { argument: arg.index() as u32, test })
-}
-
-fn number(name: &str) -> Option<u32> {
-    SYSCALLS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }

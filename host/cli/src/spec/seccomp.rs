@@ -98,7 +98,7 @@ fn built_in(capabilities: &HashSet<Capability>) -> Result<LinuxSeccomp, ProfileE
     let filter = LinuxSeccompBuilder::default()
         .default_action(LinuxSeccompAction::ScmpActErrno)
         .default_errno_ret(EPERM)
-        .architectures([Arch::ScmpArchX86_64])
+        .architectures([Arch::ScmpArchX86_64, Arch::ScmpArchX86])
         .syscalls(syscalls)
         .build();
     Ok(filter.unwrap_or_default())
@@ -137,6 +137,8 @@ mod tests {
         let vsock = LinuxSeccompArgBuilder::default().index(0usize).value(40u64);
         let below = vsock.op(LinuxSeccompOperator::ScmpCmpLt).build().unwrap();
         assert_eq!(rules(&filter, "socket")[0].args(), &Some(vec![below]), "nobody else talks to the host");
+        assert!(rules(&filter, "socketcall").is_empty(), "nor by the way of 32-bit programs");
+        assert_eq!(rules(&filter, "mmap2").len(), 1, "which run");
         let clone = rules(&filter, "clone");
         assert_eq!(clone.len(), 1);
         assert!(clone[0].args().is_some(), "no new namespaces");
