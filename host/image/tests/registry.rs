@@ -127,6 +127,25 @@ fn layers_that_are_there_are_not_fetched_again() {
 }
 
 #[test]
+fn an_answer_without_end_is_cut_off() {
+    for (part, status) in [
+        ("/token", "200 OK"),
+        ("/token", "401 Unauthorized"),
+        ("/manifests/", "200 OK"),
+        ("/manifests/", "500 Internal Server Error"),
+        ("/blobs/", "404 Not Found"),
+    ] {
+        let token_for = (part == "/token").then(String::new);
+        let fixture = Fixture::new(Manners { floods: Some((part, status)), token_for, ..Manners::default() });
+        let words = fixture.refusal();
+        assert!(
+            words.contains("sent more than 512 MiB where a short document belongs"),
+            "{part} {status}: {words}"
+        );
+    }
+}
+
+#[test]
 fn a_download_that_breaks_off_goes_on() {
     for ignores_ranges in [false, true] {
         let fixture = Fixture::new(Manners { breaks: 2, ignores_ranges, ..Manners::default() });

@@ -19,6 +19,7 @@ use crate::progress::{Progress, Step};
 use crate::reference::Reference;
 
 use super::credentials::{self, Credentials, Origin};
+use super::guard::guarded;
 use super::refusal;
 use super::{PullOptions, RegistryError};
 
@@ -56,12 +57,14 @@ impl Connection {
         };
         let client = client(ClientProtocol::Https, verify, options)?.map_err(login)?;
         let image = image(name);
-        let client = match client.auth(&image, &auth, RegistryOperation::Pull).await {
+        let asked = client.auth(&image, &auth, RegistryOperation::Pull);
+        let client = match guarded(name.registry(), asked).await? {
             Ok(_) => client,
             Err(OciDistributionError::RequestError(error)) if !verify => {
                 tracing::debug!(%error, registry = name.registry(), "no TLS there, trying plain HTTP");
                 let plain = self::client(ClientProtocol::Http, verify, options)?.map_err(login)?;
-                plain.auth(&image, &auth, RegistryOperation::Pull).await.map_err(login)?;
+                let asked = plain.auth(&image, &auth, RegistryOperation::Pull);
+                guarded(name.registry(), asked).await?.map_err(login)?;
                 plain
             }
             Err(error) => return Err(login(error)),
@@ -77,8 +80,8 @@ impl Connection {
             refusal::explain(&name, self.who.as_ref(), source).map_or_else(missing, RegistryError::from)
         };
         let image = image(&name);
-        let pulled = self.client.pull_manifest_raw(&image, &self.auth, &MANIFEST_TYPES).await;
-        let (json, _) = pulled.map_err(refused)?;
+        let asked = self.client.pull_manifest_raw(&image, &self.auth, &MANIFEST_TYPES);
+        let (json, _) = guarded(name.registry(), asked).await?.map_err(refused)?;
         let found = Digest::of(&json);
         let registry = || self.name.registry().to_owned();
         if json.len() as u64 > DOCUMENT_MAX {
@@ -136,14 +139,11 @@ impl Connection {
         let descriptor = OciDescriptor { digest: digest.to_string(), ..OciDescriptor::default() };
         let image = image(&self.name);
         let mut stream = if blob.done == 0 {
-            self.client.pull_blob_stream(&image, &descriptor).await.map_err(refused)?
+            let asked = self.client.pull_blob_stream(&image, &descriptor);
+            guarded(self.name.registry(), asked).await?.map_err(refused)?
         } else {
-            match self
-                .client
-                .pull_blob_stream_partial(&image, &descriptor, blob.done, None)
-                .await
-                .map_err(refused)?
-            {
+            let asked = self.client.pull_blob_stream_partial(&image, &descriptor, blob.done, None);
+            match guarded(self.name.registry(), asked).await?.map_err(refused)? {
                 BlobResponse::Partial(stream) => stream,
                 BlobResponse::Full(stream) => {
                     blob.start_again()?;

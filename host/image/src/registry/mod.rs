@@ -5,11 +5,13 @@
 
 mod connection;
 mod credentials;
+mod guard;
 mod refusal;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use oci_client::errors::OciDistributionError;
@@ -113,6 +115,27 @@ pub enum RegistryError {
         size: u64,
         /// The bound.
         limit: u64,
+    },
+    /// No end of an answer.
+    #[error(
+        "registry {registry} sent more than {} MiB where a short document belongs, and was cut off; it is broken or hostile",
+        limit >> 20
+    )]
+    Flood {
+        /// Who.
+        registry: String,
+        /// The bound, in bytes.
+        limit: u64,
+    },
+    /// An answer that takes too long.
+    #[error(
+        "registry {registry} did not finish a short answer within {limit:?}; try again, or pull from another"
+    )]
+    Slow {
+        /// Who.
+        registry: String,
+        /// How long it had.
+        limit: Duration,
     },
     /// A file could not be written.
     #[error("failed to write {path}")]

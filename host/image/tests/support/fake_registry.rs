@@ -18,6 +18,8 @@ pub struct Manners {
     pub breaks: u32,
     /// Answers range requests with the whole blob.
     pub ignores_ranges: bool,
+    /// Answers requests whose path contains the first with the status that is the second, and never ends.
+    pub floods: Option<(&'static str, &'static str)>,
     /// Sends other bytes of the same length.
     pub lies: Option<Digest>,
 }
@@ -104,6 +106,15 @@ fn serve(stream: TcpStream, address: SocketAddr, state: &Mutex<State>) {
 fn answer(stream: &mut TcpStream, request: &Request, address: SocketAddr, state: &mut State) -> Option<bool> {
     let authorization = request.headers.get("authorization").map(String::as_str);
     let path = request.path.split('?').next()?;
+    if let Some((_, status)) = state.manners.floods.filter(|(part, _)| path.contains(part)) {
+        write!(stream, "HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n").ok()?;
+        let chunk = vec![b' '; 1 << 20];
+        loop {
+            write!(stream, "{:x}\r\n", chunk.len()).ok()?;
+            stream.write_all(&chunk).ok()?;
+            stream.write_all(b"\r\n").ok()?;
+        }
+    }
     if path == "/token" {
         let known = state
             .manners
