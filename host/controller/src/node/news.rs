@@ -83,10 +83,10 @@ impl Node {
     }
 
     /// A sandbox of one container ends with it, and the keeper of a sandbox whose VM is over with the last of its tasks.
-    fn maybe_over(&self, handle: &Arc<Handle>) {
+    pub(in crate::node) fn maybe_over(&self, handle: &Arc<Handle>) {
         let (own, over) = {
             let mirror = handle.mirror();
-            if !mirror.tasks.is_empty() {
+            if !mirror.has_no_tasks() {
                 return;
             }
             (mirror.entry.own_of_container, mirror.entry.exit.is_some())

@@ -64,6 +64,22 @@ async fn a_container_without_a_sandbox_has_one_of_its_own_that_goes_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_whose_vm_does_not_boot_says_why() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    bench.keepers.broken.lock().unwrap().insert("boot");
+    bench.sandbox("pod").await;
+    for sandbox in [None, Some("pod")] {
+        let error = node.create_task(ns, bench.task("web", sandbox)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Internal, "{error}");
+        assert_eq!(error.to_string(), "the sandbox's VM did not start: no machine today");
+        settle().await;
+        assert_eq!(node.sandboxes(ns).await.unwrap().len(), 1, "only the pod is left");
+    }
+    assert_eq!(bench.keepers.count(), 0, "nobody needs the keepers any more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_annotation_names_the_sandbox_to_join() {
     let bench = Bench::new().await;
     let (node, ns) = (&bench.node, &bench.namespace);

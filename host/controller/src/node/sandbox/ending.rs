@@ -111,14 +111,13 @@ impl Actor {
         if timeout(LAST_EXITS, exits).await.is_err() {
             debug!(sandbox = %self.handle.id, "tasks of a VM that is over do not tell their exits");
         }
-        let (failure, alone) = {
-            let mirror = self.handle.mirror();
-            (mirror.entry.failure.clone(), mirror.tasks.is_empty())
-        };
+        let failure = self.handle.mirror().entry.failure.clone();
         match failure {
             Some(reason) => self.ended(FAILED, reason),
             None => self.ended(0, String::new()),
         }
+        // A create that is under way hears from the keeper why there is no VM; whoever asked for it ends the keeper then.
+        let alone = self.handle.mirror().has_no_tasks();
         if alone && let Err(error) = self.end_keeper(Duration::ZERO).await {
             warn!(sandbox = %self.handle.id, %error, "the keeper of a VM that is over stays");
         }

@@ -245,6 +245,11 @@ impl Mirror {
         self.tasks.values().any(|record| record.init.phase != Phase::Stopped)
     }
 
+    /// Whether it has no task, and none is being created.
+    pub fn has_no_tasks(&self) -> bool {
+        self.tasks.is_empty() && self.expected.is_empty()
+    }
+
     fn tell(&mut self, container: &ContainerId, told: Vec<What>, news: &mut News) {
         if told.iter().any(|what| matches!(what, What::Deleted { .. })) {
             self.bury(container, &told);

@@ -103,6 +103,8 @@ impl Node {
             if joined.is_none() {
                 let ended = handle.ask(|reply| Request::Shutdown(Duration::ZERO, reply)).await;
                 debug!(container = %id, ?ended, "the sandbox of a task that was not created");
+            } else {
+                self.maybe_over(&handle);
             }
         }
         made
@@ -118,7 +120,11 @@ impl Node {
         if own {
             handle.ask(Request::Start).await?;
         }
-        let keeper = self.running(handle, "create a container in")?;
+        // Of a VM of its own that did not boot, its keeper knows why.
+        let keeper = match handle.keeper().filter(|_| own) {
+            Some(keeper) => keeper,
+            None => self.running(handle, "create a container in")?,
+        };
         let task = NewTask {
             container: create.container.clone(),
             bundle,

@@ -198,6 +198,15 @@ fn refused(kind: Kind, message: &str) -> KeeperError {
 #[async_trait]
 impl Keeper for FakeKeeper {
     async fn create(&self, new: NewTask) -> Answer<()> {
+        if self.broken.contains("boot") {
+            self.vm_dies("no machine today");
+            // Whoever waits for the VM hears of it a moment later than whoever follows the events.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            return match self.is_gone() {
+                true => Err(refused(Kind::Unavailable, "the sandbox is gone")),
+                false => Err(refused(Kind::Internal, "the sandbox's VM did not start: no machine today")),
+            };
+        }
         let mut state = self.guest("create")?;
         if state.tasks.contains_key(&new.container) {
             return Err(refused(Kind::AlreadyExists, "it exists"));
