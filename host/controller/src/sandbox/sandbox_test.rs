@@ -276,6 +276,31 @@ async fn a_killed_vmm_ends_its_tasks_as_if_they_were_killed() {
 }
 
 #[tokio::test]
+async fn a_lost_agent_is_a_failure_of_the_sandbox() {
+    let scene = Scene::begin("hangs-up", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    scene.start("web").await.unwrap();
+    scene.agent.break_off();
+    assert_eq!(timeout(Duration::from_secs(20), scene.wait("web")).await.unwrap().unwrap().status, 137);
+    let failed = async {
+        loop {
+            if let Some(end) = scene.sandbox.info().await.unwrap().vm_failure {
+                return end.to_string();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let reason = timeout(Duration::from_secs(10), failed).await.unwrap();
+    assert_eq!(reason, "the connection to the guest's agent was lost");
+    let told = scene.sandbox.history().page(0, 100, Duration::ZERO).await.unwrap();
+    let orderly = told.events.iter().find_map(|event| match event.happening {
+        history::Happening::VmEnded { orderly, .. } => Some(orderly),
+        _ => None,
+    });
+    assert_eq!(orderly, Some(false));
+}
+
+#[tokio::test]
 async fn a_further_dial_of_the_guest_is_closed() {
     let scene = Scene::begin("redials", SandboxOptions::default());
     scene.create("web").await.unwrap();

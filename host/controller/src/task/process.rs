@@ -13,6 +13,7 @@ use crate::agent::{AgentError, CgroupFiles};
 use crate::id::ContainerId;
 use crate::sandbox::boot::Vm;
 use crate::vmm::VmEnd;
+use crate::vmm::end::AGENT_LOST;
 
 /// Status of a process whose VM went away under it: as if it had been killed.
 pub const LOST: u32 = 137;
@@ -207,7 +208,7 @@ pub async fn vm_over(vm: &Vm) -> Arc<VmEnd> {
     match timeout(DYING, vm.vmm.ended()).await {
         Ok(end) => end,
         Err(_) => {
-            vm.vmm.stop();
+            vm.vmm.give_up(AGENT_LOST);
             vm.vmm.ended().await
         }
     }

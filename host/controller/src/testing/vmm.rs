@@ -19,6 +19,7 @@ const VARIABLE: &str = "THECA_FAKE_VMM";
 /// Makes a program in `folder` that behaves as `behaviour` says:
 ///
 /// - `boots`: its guest dials, and writes `hello` to each output stream;
+/// - `hangs-up`: its guest dials, and soon loses that connection;
 /// - `redials`: its guest dials again, and powers off when that connection is closed;
 /// - `refuses`: it cannot build the machine;
 /// - `panics`: its guest panics at once;
@@ -69,6 +70,13 @@ fn be_a_vmm() {
                     "silent" => {}
                     _ => {
                         guest_end = Some(dial(&control));
+                        if behaviour == "hangs-up" {
+                            let dialled = guest_end.take();
+                            thread::spawn(move || {
+                                thread::sleep(Duration::from_millis(500));
+                                drop(dialled);
+                            });
+                        }
                         if behaviour == "redials" {
                             dial(&control).read_to_end(&mut Vec::new()).unwrap();
                             return exited(ExitReason::Shutdown);

@@ -13,10 +13,13 @@ const TAIL_BYTES: u64 = 4096;
 /// Lines of it that are told.
 const TAIL_LINES: usize = 20;
 
+/// Why a VM is given up whose agent cannot be reached.
+pub const AGENT_LOST: &str = "the connection to the guest's agent was lost";
+
 /// The end of a VM.
 #[derive(Clone, Debug)]
 pub struct VmEnd {
-    /// The VMM's own word for it, if it had one.
+    /// The VMM's own word for it, if it had one, or why it was given up.
     pub reason: Option<ExitReason>,
     status: Option<ExitStatus>,
     console: String,

@@ -67,8 +67,8 @@ pub struct Vmm {
 enum Ask {
     /// Send this and answer with the reply.
     Request(Box<Request>, Vec<OwnedFd>, oneshot::Sender<Result<Reply, VmmError>>),
-    /// End the VM: asked first, then killed.
-    Stop,
+    /// End the VM: asked first, then killed. With what is wrong with it, if something is.
+    Stop(Option<&'static str>),
 }
 
 /// A VMM that was just started.
@@ -176,7 +176,12 @@ impl Vmm {
     /// Ends the VM: asks, and kills what does not obey. Returns at once; [`Vmm::ended`] tells when it is over.
     pub fn stop(&self) {
         // A supervisor that is gone has published the end already.
-        let _ = self.asks.send(Ask::Stop);
+        let _ = self.asks.send(Ask::Stop(None));
+    }
+
+    /// The same for a VM that is of no use any more: `fault` is how it ended then, unless it says something else by itself.
+    pub fn give_up(&self, fault: &'static str) {
+        let _ = self.asks.send(Ask::Stop(Some(fault)));
     }
 
     /// Waits until the guest runs no more. The process may still be giving back what it had.

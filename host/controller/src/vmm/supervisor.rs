@@ -64,12 +64,16 @@ impl Supervisor {
             tokio::select! {
                 ask = self.inbox.recv(), if open => match ask {
                     Some(Ask::Request(request, fds, waiter)) => self.send(*request, &fds, waiter, waiters).await,
-                    Some(Ask::Stop) => {
+                    Some(Ask::Stop(fault)) => {
                         if self.wire.send(&Request::Quit, &[]).await.is_err() {
                             return reason;
                         }
                         // Its reply has no waiter; the socket's end is what counts, and it is bounded.
-                        return timeout(PATIENCE, self.drain(reason)).await.unwrap_or(None);
+                        let reason = timeout(PATIENCE, self.drain(reason)).await.unwrap_or(None);
+                        return match (reason, fault) {
+                            (None | Some(ExitReason::Quit), Some(fault)) => Some(ExitReason::Failed(fault.into())),
+                            (reason, _) => reason,
+                        };
                     }
                     None => open = false,
                 },

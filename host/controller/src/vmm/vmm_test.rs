@@ -29,6 +29,17 @@ async fn a_vmm_that_is_stopped_ends_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_vmm_that_is_given_up_has_not_ended_in_an_orderly_way() {
+    for behaviour in ["boots", "hangs"] {
+        let Started { spawned, .. } = &started(behaviour);
+        spawned.vmm.give_up("it is of no use");
+        spawned.vmm.stop();
+        let end = spawned.vmm.ended().await;
+        assert_eq!((end.to_string().as_str(), end.is_orderly()), ("it is of no use", false), "{behaviour}");
+    }
+}
+
+#[tokio::test]
 async fn a_vmm_that_hangs_is_killed() {
     let Started { spawned, .. } = &started("hangs");
     let before = Instant::now();

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::task::stdio::remote::Remotes;
 use crate::task::{TaskHandle, TaskRequest};
+use crate::vmm::end::AGENT_LOST;
 use crate::vmm::{VmEnd, Vmm};
 
 /// A keeper that nobody ever asks for a task ends: its starter died on the way.
@@ -170,6 +171,9 @@ impl Actor {
             Event::VmEnded(end) => self.vm_ended(end),
             Event::AgentLost => {
                 warn!("the agent is gone");
+                if let SandboxState::Running(vm) = &self.state {
+                    vm.vmm.give_up(AGENT_LOST);
+                }
                 self.stop_vm();
             }
             Event::InitEnded(id) => {
