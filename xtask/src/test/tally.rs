@@ -93,8 +93,10 @@ impl AddAssign for Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.reasons.iter().try_for_each(|reason| writeln!(f, "skipped: {reason}"))?;
-        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
-        if self.skipped > 0 { write!(f, ", {} skipped", self.skipped) } else { Ok(()) }
+        if self.skipped > 0 {
+            writeln!(f, "{} skipped", self.skipped)?;
+        }
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
     }
 }
 
@@ -172,14 +174,14 @@ mod tests {
         ] {
             counter.write_all(line.as_bytes()).unwrap();
         }
-        assert_eq!(counter.tally().to_string(), "8 passed, 3 failed, 5 skipped");
+        assert_eq!(counter.tally().to_string(), "5 skipped\n8 passed, 3 failed");
     }
 
     #[test]
     fn what_is_skipped_is_told_in_the_last_lines_and_does_not_fail() {
         let mut tally = Tally { passed: 2, ..Tally::default() };
         tally += Tally::skipped("advisories: no network");
-        assert_eq!(tally.to_string(), "skipped: advisories: no network\n2 passed, 0 failed, 1 skipped");
+        assert_eq!(tally.to_string(), "skipped: advisories: no network\n1 skipped\n2 passed, 0 failed");
         assert!(tally.is_good());
     }
 
