@@ -16,6 +16,7 @@ pub(in crate::node) mod actor;
 mod ending;
 pub(in crate::node) use ending::FAILED;
 pub(in crate::node) mod handle;
+mod kernel_args;
 pub(in crate::node) mod mirror;
 mod starting;
 mod status;

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::actor::{self, Actor};
 use super::handle::{Handle, Request};
 use super::mirror::{Mirror, News};
-use super::{CreateSandbox, Standing, Started, UpdateSandbox};
+use super::{CreateSandbox, Standing, Started, UpdateSandbox, kernel_args};
 use crate::id::{Namespace, SandboxId};
 use crate::node::events::What;
 use crate::node::journal::SandboxEntry;
@@ -215,12 +215,5 @@ fn check(create: &CreateSandbox) -> Result<()> {
             "a sandbox of {vcpus} processors and {memory_mib} MiB is too large: at most {most} and {most_mib}"
         )));
     }
-    match create
-        .kernel_args
-        .iter()
-        .find(|word| word.is_empty() || word.contains(|c: char| !c.is_ascii_graphic()))
-    {
-        Some(word) => Err(Error::Invalid(format!("{word:?} is not one word of a kernel's command line"))),
-        None => Ok(()),
-    }
+    kernel_args::check(&create.kernel_args)
 }
