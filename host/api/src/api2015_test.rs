@@ -127,6 +127,24 @@ async fn a_container_that_does_not_start_is_not_there_afterwards() {
 }
 
 #[tokio::test]
+async fn the_end_of_what_never_started_is_no_event_whenever_one_listens() {
+    let client = Client::new().await;
+    let (node, namespace) = (&client.bench.node, &client.bench.namespace);
+    node.create_task(namespace, client.bench.task("waiting", None)).await.unwrap();
+    let mut events = client.api.events(client.call(EventsRequest {})).await.unwrap().into_inner();
+    node.delete_task(namespace, &"waiting".parse().unwrap(), true).await.unwrap();
+    client.create("web").await.unwrap();
+    client.signal("web", 0).await.unwrap();
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let event = events.next().await.unwrap().unwrap();
+        told.push((event.r#type, event.id));
+    }
+    let told: Vec<_> = told.iter().map(|(kind, id)| (kind.as_str(), id.as_str())).collect();
+    assert_eq!(told, [("start-container", "web"), ("exit", "web")]);
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_not_found_in_the_words_of_the_time() {
     let client = Client::new().await;
     refused(client.signal("web", 0).await, Code::NotFound, "container not found");

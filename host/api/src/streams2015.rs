@@ -1,7 +1,6 @@
 //! The two streams of `types.API`. Each is polled by its own connection only, as fast as its client reads, so a client that
 //! stops reading holds up nobody else, and one that goes ends its stream.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
@@ -21,13 +20,13 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Events of containers, until the client goes or the node closes. A client that has let its ring overflow is told so, and
 /// that is its end: it has to ask State anew.
 pub fn events(subscription: Subscription) -> impl Stream<Item = Result<Event, Status>> {
-    stream::unfold(Some((subscription, Words::default())), |state| async move {
-        let (mut subscription, mut words) = state?;
+    stream::unfold(Some(subscription), |subscription| async move {
+        let mut subscription = subscription?;
         loop {
             match subscription.next().await {
                 Some(Told::Event(happened)) => {
-                    if let Some(event) = words.event(&happened) {
-                        return Some((Ok(event), Some((subscription, words))));
+                    if let Some(event) = event(&happened) {
+                        return Some((Ok(event), Some(subscription)));
                     }
                 }
                 Some(Told::Missed(number)) => return Some((Err(missed(number)), None)),
@@ -43,41 +42,26 @@ fn missed(number: u64) -> Status {
     ))
 }
 
-/// What a client of 2015 has words for. A container that waits for its start is nothing to it, nor is the end of one that
+/// What a client of 2015 has a word for. A container that waits for its start is nothing to it, nor is the end of one that
 /// never was started.
-#[derive(Default)]
-struct Words {
-    waiting: HashSet<ContainerId>,
-}
-
-impl Words {
-    fn event(&mut self, happened: &Happened) -> Option<Event> {
-        let container = happened.container.as_ref()?;
-        let event = |kind: &str| Event { r#type: kind.into(), id: container.to_string(), ..Event::default() };
-        match &happened.what {
-            What::Created { .. } => {
-                self.waiting.insert(container.clone());
-                None
-            }
-            What::Deleted { exec: None, .. } => {
-                self.waiting.remove(container);
-                None
-            }
-            What::Started { pid } => {
-                self.waiting.remove(container);
-                Some(Event { pid: *pid, ..event("start-container") })
-            }
-            What::Exited { exec: None, .. } if self.waiting.contains(container) => None,
-            What::Exited { pid, exit, .. } => Some(Event { pid: *pid, status: exit.status, ..event("exit") }),
-            What::ExecStarted { pid, .. } => Some(Event { pid: *pid, ..event("start-process") }),
-            What::Paused => Some(event("pause")),
-            What::Resumed => Some(event("resume")),
-            What::OutOfMemory => Some(event("oom")),
-            What::ExecAdded { .. }
-            | What::Deleted { exec: Some(_), .. }
-            | What::SandboxStarted { .. }
-            | What::SandboxExited { .. } => None,
+fn event(happened: &Happened) -> Option<Event> {
+    let container = happened.container.as_ref()?;
+    let event = |kind: &str| Event { r#type: kind.into(), id: container.to_string(), ..Event::default() };
+    match &happened.what {
+        What::Started { pid } => Some(Event { pid: *pid, ..event("start-container") }),
+        What::Exited { pid, exit, started: true, .. } => {
+            Some(Event { pid: *pid, status: exit.status, ..event("exit") })
         }
+        What::ExecStarted { pid, .. } => Some(Event { pid: *pid, ..event("start-process") }),
+        What::Paused => Some(event("pause")),
+        What::Resumed => Some(event("resume")),
+        What::OutOfMemory => Some(event("oom")),
+        What::Exited { started: false, .. }
+        | What::Created { .. }
+        | What::Deleted { .. }
+        | What::ExecAdded { .. }
+        | What::SandboxStarted { .. }
+        | What::SandboxExited { .. } => None,
     }
 }
 
@@ -144,8 +128,8 @@ mod tests {
             What::ExecStarted { exec: exec.clone(), pid: 6 },
             What::Paused,
             What::Resumed,
-            What::Exited { exec: Some(exec), pid: 6, exit },
-            What::Exited { exec: None, pid: 5, exit },
+            What::Exited { exec: Some(exec), pid: 6, exit, started: true },
+            What::Exited { exec: None, pid: 5, exit, started: true },
         ] {
             bus.tell(&namespace, &sandbox, Some(&web), what);
         }

@@ -87,6 +87,8 @@ pub enum What {
         pid: u32,
         /// How.
         exit: Exit,
+        /// Whether it ever ran. An added process that did not has no such event.
+        started: bool,
     },
     /// A process was forgotten; with init the whole container.
     Deleted {

@@ -208,10 +208,10 @@ impl Record {
             }
         }
         let Some(proc) = self.proc_mut(exec).filter(|proc| proc.phase != Phase::Stopped) else { return told };
-        let ran = exec.is_none() || proc.phase != Phase::Created;
+        let started = proc.phase != Phase::Created;
         (proc.phase, proc.exit) = (Phase::Stopped, Some(exit));
-        if ran {
-            told.push(What::Exited { exec: exec.cloned(), pid: proc.pid, exit });
+        if exec.is_none() || started {
+            told.push(What::Exited { exec: exec.cloned(), pid: proc.pid, exit, started });
         }
         told
     }
