@@ -18,7 +18,7 @@ use crate::agent::GuestSpec;
 use crate::id::ContainerId;
 
 /// Largest `config.json` taken; it has to fit in one message to the agent.
-const MAX_CONFIG: u64 = 2 * 1024 * 1024;
+pub const MAX_CONFIG: u64 = 2 * 1024 * 1024;
 
 /// Why a bundle cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -65,21 +65,9 @@ pub struct Bundle {
 impl Bundle {
     /// Reads `<folder>/config.json`.
     pub fn read(folder: &Path) -> Result<Self, BundleError> {
-        let path = folder.join("config.json");
-        let failed = |source| BundleError::Read { path: path.clone(), source };
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(BundleError::NoConfig(folder.to_owned()));
-            }
-            other => other.map_err(failed)?,
-        };
-        let size = file.metadata().map_or(0, |metadata| metadata.len().min(MAX_CONFIG));
-        let mut text = Vec::with_capacity(size as usize + 1);
-        file.take(MAX_CONFIG + 1).read_to_end(&mut text).map_err(failed)?;
-        if text.len() as u64 > MAX_CONFIG {
-            return Err(BundleError::TooLarge(path));
-        }
-        let spec = serde_json::from_slice(&text).map_err(|source| BundleError::Json { path, source })?;
+        let text = read_config(folder)?;
+        let spec = serde_json::from_slice(&text)
+            .map_err(|source| BundleError::Json { path: folder.join("config.json"), source })?;
         Ok(Self { folder: folder.to_owned(), spec })
     }
 
@@ -123,6 +111,25 @@ impl Bundle {
         }
         Ok(GuestSpec { json: Value::Object(self.spec).to_string().into_bytes(), files: files.taken() })
     }
+}
+
+/// The text of `<folder>/config.json`.
+pub fn read_config(folder: &Path) -> Result<Vec<u8>, BundleError> {
+    let path = folder.join("config.json");
+    let failed = |source| BundleError::Read { path: path.clone(), source };
+    let file = match File::open(&path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Err(BundleError::NoConfig(folder.to_owned()));
+        }
+        other => other.map_err(failed)?,
+    };
+    let size = file.metadata().map_or(0, |metadata| metadata.len().min(MAX_CONFIG));
+    let mut text = Vec::with_capacity(size as usize + 1);
+    file.take(MAX_CONFIG + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(BundleError::TooLarge(path));
+    }
+    Ok(text)
 }
 
 /// An OCI `Process` as an exec brings it, as the guest gets it.

@@ -6,8 +6,9 @@ use super::events::Told;
 use super::sandbox::Standing;
 use super::task::{Exec, Phase, Whom};
 use super::testing::{Bench, container, told};
-use super::values::Io;
+use super::values::{Io, Source};
 use super::{Error, Kind, ProcessName};
+use crate::bundle::{Bundle, MAX_CONFIG};
 
 fn exec(name: Option<&str>) -> Exec {
     Exec { exec: name.map(|name| name.parse().unwrap()), spec: b"{}".to_vec(), io: Io::default() }
@@ -77,6 +78,28 @@ async fn a_container_whose_vm_does_not_boot_says_why() {
         assert_eq!(node.sandboxes(ns).await.unwrap().len(), 1, "only the pod is left");
     }
     assert_eq!(bench.keepers.count(), 0, "nobody needs the keepers any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bundle_that_the_keeper_would_find_too_large_is_so_here() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    for (bytes, fine) in [(MAX_CONFIG as usize, true), (MAX_CONFIG as usize + 1, false)] {
+        let mut create = bench.task("web", None);
+        let empty = json!({ "annotations": { "note": "" } }).to_string().len();
+        create.source = bench.annotated(json!({ "note": "x".repeat(bytes - empty) }));
+        let Source::Bundle(bundle) = &create.source else { unreachable!() };
+        assert_eq!(Bundle::read(bundle).is_ok(), fine, "{bytes} bytes, by the keeper");
+        match node.create_task(ns, create).await {
+            Ok(_) => assert!(fine, "{bytes} bytes"),
+            Err(error) => {
+                assert!(!fine, "{bytes} bytes: {error}");
+                assert_eq!(error.to_string(), "the bundle's config.json has more than 2097152 bytes");
+                assert_eq!(error.kind(), Kind::ResourceExhausted);
+            }
+        }
+        node.delete_task(ns, &container("web"), true).await.ok();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,6 @@
 //! From a request to a task that waits for its start: which bundle, which sandbox, and the undoing when it fails.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,8 @@ use serde::Deserialize;
 use tracing::{debug, warn};
 
 use super::{CreateTask, Task};
+use crate::bundle::{self, BundleError, MAX_CONFIG};
+use crate::error::story;
 use crate::id::{Namespace, SandboxId};
 use crate::node::Node;
 use crate::node::error::{Error, Result};
@@ -21,8 +22,6 @@ use crate::node::sandbox::{CreateSandbox, Resources};
 use crate::node::store::ContainerRecord;
 use crate::node::values::Source;
 
-/// Largest `config.json`.
-const MAX_CONFIG: u64 = 4 << 20;
 /// Annotations and labels that name a sandbox to join.
 const JOINS: [&str; 2] = ["io.theca.sandbox", "io.kubernetes.cri.sandbox-id"];
 
@@ -171,28 +170,26 @@ fn spec_of(
             let spec = record.ok_or_else(unknown)?.spec.as_ref();
             let none =
                 || Error::Invalid(format!("the record of container {id} has no spec: update it with one"));
-            Ok(spec.ok_or_else(none)?.value.clone())
+            let spec = spec.ok_or_else(none)?;
+            // It becomes a bundle's.
+            if spec.value.len() as u64 > MAX_CONFIG {
+                return Err(too_large("the spec of the container's record"));
+            }
+            Ok(spec.value.clone())
         }
     }
 }
 
-/// `config.json` of a bundle.
+/// `config.json` of a bundle, as the keeper will read it.
 pub(super) fn read_config(bundle: &Path) -> Result<Vec<u8>> {
-    let path = bundle.join("config.json");
-    let file = std::fs::File::open(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::Invalid(format!(
-            "the bundle {} has no config.json: make one with `runc spec` or name another bundle",
-            bundle.display()
-        )),
-        _ => Error::Invalid(format!("failed to read {}: {error}", path.display())),
-    })?;
-    let mut text = Vec::new();
-    let read = file.take(MAX_CONFIG + 1).read_to_end(&mut text);
-    read.map_err(|error| Error::Invalid(format!("failed to read {}: {error}", path.display())))?;
-    if text.len() as u64 > MAX_CONFIG {
-        return Err(Error::TooLarge { what: "the bundle's config.json", limit: MAX_CONFIG as usize });
-    }
-    Ok(text)
+    bundle::read_config(bundle).map_err(|error| match error {
+        BundleError::TooLarge(_) => too_large("the bundle's config.json"),
+        other => Error::Invalid(story(&other)),
+    })
+}
+
+fn too_large(what: &'static str) -> Error {
+    Error::TooLarge { what, limit: MAX_CONFIG as usize }
 }
 
 /// The sandbox that record or specification name; its own name means one of its own.
