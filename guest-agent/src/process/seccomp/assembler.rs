@@ -55,18 +55,6 @@ impl Program {
         self.return_always(action);
     }
 
-    /// Ends with `action` if the loaded word is `value`.
-    pub fn return_if_equal(&mut self, value: u32, action: u32) {
-        self.push(IF_EQUAL, value, 0, 1);
-        self.return_always(action);
-    }
-
-    /// Ends with `action` if the loaded word is `first` or greater.
-    pub fn return_from(&mut self, first: u32, action: u32) {
-        self.push(IF_GREATER_OR_EQUAL, first, 0, 1);
-        self.return_always(action);
-    }
-
     /// Ends with `action`.
     pub fn return_always(&mut self, action: u32) {
         self.push(RETURN, action, 0, 0);
@@ -78,6 +66,28 @@ impl Program {
         self.push(IF_EQUAL, value, 1, 0);
         self.push(JUMP, block.0.len() as u32, 0, 0);
         self.0.extend(block.0);
+    }
+
+    /// Runs the block of the range that the loaded word is in. Ranges come with their first values, in order, and the first
+    /// of them is taken for everything below it too; each block must end the filter.
+    pub fn search(mut ranges: Vec<(u32, Program)>) -> Program {
+        let mut program = Program::default();
+        if ranges.len() <= 1 {
+            return ranges.pop().map_or(program, |(_, block)| block);
+        }
+        let high = ranges.split_off(ranges.len() / 2);
+        let middle = high[0].0;
+        let low = Self::search(ranges);
+        match u8::try_from(low.0.len()) {
+            Ok(skip) => program.push(IF_GREATER_OR_EQUAL, middle, skip, 0),
+            Err(_) => {
+                program.push(IF_GREATER_OR_EQUAL, middle, 0, 1);
+                program.push(JUMP, low.0.len() as u32, 0, 0);
+            }
+        }
+        program.append(low);
+        program.append(Self::search(high));
+        program
     }
 
     /// Goes on with `block`.

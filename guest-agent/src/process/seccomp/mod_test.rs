@@ -64,6 +64,24 @@ fn calls_that_are_named_get_their_action_and_others_the_default() {
 }
 
 #[test]
+fn neighbours_are_one_range_and_any_pattern_is_found() {
+    let allowing = |wanted: fn(u32) -> bool| {
+        let named = syscalls_x86_64::SYSCALLS.iter().filter(|(_, number)| wanted(*number));
+        let names: Vec<_> = named.map(|(name, _)| *name).collect();
+        let rule = serde_json::json!({ "names": names, "action": "SCMP_ACT_ALLOW" });
+        Filter::of(&serde_json::json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule] }).to_string())
+    };
+    // Two comparisons of architecture, one number to load, and the gap between 334 and 424.
+    assert!(allowing(|_| true).0.program.len() < 20);
+    let filter = allowing(|number| number % 3 == 0);
+    assert!(filter.0.program.len() > 255, "short jumps only");
+    for (name, number) in syscalls_x86_64::SYSCALLS {
+        let expected = if number % 3 == 0 { SECCOMP_RET_ALLOW } else { EPERM };
+        assert_eq!(filter.call((*number).into(), [0; 6]), expected, "{name}");
+    }
+}
+
+#[test]
 fn a_call_newer_than_the_profile_does_not_exist() {
     let filter = Filter::of(
         r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["openat2"],"action":"SCMP_ACT_ALLOW"}]}"#,

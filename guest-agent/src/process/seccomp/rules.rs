@@ -29,7 +29,7 @@ pub struct SyscallRules {
 }
 
 /// A comparison with one argument.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Condition {
     /// From 0 to 5.
     pub argument: u32,
@@ -38,7 +38,7 @@ pub struct Condition {
 }
 
 /// Unsigned 64-bit comparisons.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Test {
     /// Any other value.
     NotEqual(u64),
