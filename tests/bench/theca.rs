@@ -1,6 +1,6 @@
 //! Theca's own figures, taken through its command line as a user would.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +17,15 @@ pub fn import(layout: &Path) -> Result<()> {
     let mut command = Command::new("theca");
     clock::output(command.args(["image", "import", "--name", IMAGE]).arg(layout))?;
     Ok(())
+}
+
+/// The disk of that image.
+pub fn disk() -> Result<PathBuf> {
+    let output = clock::output(Command::new("theca").args(["image", "inspect", IMAGE]))?;
+    let all: Value = serde_json::from_slice(&output.stdout)?;
+    let disk =
+        all[0]["Disk"].as_str().with_context(|| format!("theca image inspect tells no disk: {all}"))?;
+    Ok(disk.into())
 }
 
 /// `theca run --rm … echo`, from start to end of the process.

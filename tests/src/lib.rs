@@ -14,6 +14,7 @@
 
 pub mod bundle;
 pub mod census;
+pub mod client;
 pub mod fixtures;
 pub mod invocation;
 pub mod layout;
@@ -27,6 +28,7 @@ pub mod wait;
 
 pub use bundle::Bundle;
 pub use census::Census;
+pub use client::Client;
 pub use invocation::{Invocation, Output, Running};
 pub use layout::Layout;
 pub use pty::Pty;

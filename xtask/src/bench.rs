@@ -29,7 +29,7 @@ struct Row {
     goal: Option<f64>,
 }
 
-const ROWS: [Row; 11] = [
+const ROWS: [Row; 20] = [
     Row { key: "agent_ready_s", meaning: "VMM process start → agent ready", goal: Some(0.20) },
     Row { key: "run_echo_cold_s", meaning: "theca run --rm … echo, start to end", goal: Some(0.40) },
     Row { key: "run_echo_disk_s", meaning: "theca run … echo, writable layer on disk", goal: None },
@@ -38,6 +38,15 @@ const ROWS: [Row; 11] = [
     Row { key: "keeper_mib", meaning: "resident memory of the keeper", goal: Some(4.0) },
     Row { key: "agent_mib", meaning: "resident memory of the agent", goal: Some(6.0) },
     Row { key: "guest_used_mib", meaning: "memory in use in a 128 MiB guest", goal: Some(32.0) },
+    Row { key: "sandbox_ready_s", meaning: "thecad: sandbox Start → Ready", goal: None },
+    Row { key: "container_start_s", meaning: "thecad: Create + Start in a running sandbox", goal: Some(0.08) },
+    Row { key: "exec_rpc_s", meaning: "thecad: Exec of true → its exit is told", goal: None },
+    Row { key: "events_per_s", meaning: "thecad: events caused and read in a second", goal: None },
+    Row { key: "thecad_mib", meaning: "resident memory of thecad, idle", goal: Some(12.0) },
+    Row { key: "thecad_full_mib", meaning: "the same with 20 sandboxes", goal: Some(14.0) },
+    Row { key: "thecad_mib_per_sandbox", meaning: "the difference for each of them", goal: Some(0.1) },
+    Row { key: "keeper_idle_mib", meaning: "keeper of a sandbox without containers", goal: Some(4.0) },
+    Row { key: "keeper_full_mib", meaning: "the largest keeper of 20 sandboxes", goal: Some(4.0) },
     Row { key: "runc_run_s", meaning: "runc run … echo, no VM", goal: None },
     Row { key: "crun_run_s", meaning: "crun run … echo, no VM", goal: None },
     Row { key: "qemu_microvm_s", meaning: "QEMU microvm start → agent ready, same guest", goal: None },
@@ -73,14 +82,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn table(figures: &Value) -> String {
-    let mut text = format!("{:<17} {:>9} {:>7}  {}\n", "figure", "value", "goal", "what");
+    let mut text = format!("{:<22} {:>9} {:>7}  {}\n", "figure", "value", "goal", "what");
     for row in &ROWS {
         let value = figures[row.key].as_f64();
         let shown = value.map_or("–".to_owned(), trimmed);
         let goal = row.goal.map_or(String::new(), |goal| format!("≤ {}", trimmed(goal)));
         let missed = matches!((value, row.goal), (Some(value), Some(goal)) if value > goal);
         let mark = if missed { "  (missed)" } else { "" };
-        text += &format!("{:<17} {shown:>9} {goal:>7}  {}{mark}\n", row.key, row.meaning);
+        text += &format!("{:<22} {shown:>9} {goal:>7}  {}{mark}\n", row.key, row.meaning);
     }
     text += "\nstart of one sandbox                    at ms\n";
     for phase in figures["phases"].as_array().into_iter().flatten() {
