@@ -192,6 +192,13 @@ impl Bus {
         }
     }
 
+    /// Whether somebody listens in `namespace`.
+    pub fn is_watched(&self, namespace: &Namespace) -> bool {
+        let state = lock(&self.namespaces);
+        let topic = state.topics.get(namespace);
+        topic.is_some_and(|topic| topic.subscribers.iter().any(|ring| ring.strong_count() > 0))
+    }
+
     /// Events of `namespace` from now on, after those of recovery if nobody has had them yet.
     pub fn subscribe(&self, namespace: &Namespace) -> Subscription {
         let mut state = lock(&self.namespaces);

@@ -12,6 +12,7 @@ use super::events::What;
 use super::keeper::{Keeper, Page};
 use super::sandbox::handle::{Handle, Request};
 use super::sandbox::mirror::{Mirror, News};
+use crate::id::ContainerId;
 
 impl Node {
     /// Changes what is known of a sandbox, tells what follows, writes it down, and does what has to be done about it.
@@ -70,6 +71,10 @@ impl Node {
             let (node, handle, container) = (self.clone(), handle.clone(), container.clone());
             self.shared.spawn(async move { node.task_ended(&handle, &container).await });
         }
+        for container in self.to_measure(handle, news) {
+            let (node, handle) = (self.clone(), handle.clone());
+            self.shared.spawn(async move { node.measure(&handle, &container).await });
+        }
         if news.vm_over {
             handle.vm_over.notify_one();
         }
@@ -80,6 +85,18 @@ impl Node {
         if !news.gone.is_empty() {
             self.maybe_over(handle);
         }
+    }
+
+    /// Containers whose counters are to be read, for they may soon be the last.
+    fn to_measure(&self, handle: &Handle, news: &News) -> Vec<ContainerId> {
+        if news.told.is_empty() {
+            return Vec::new();
+        }
+        let mut mirror = handle.mirror();
+        let told = news.told.iter().filter_map(|(container, what)| Some((container.as_ref()?, what)));
+        told.filter(|(container, what)| mirror.wants_sample(container, matches!(what, What::Started { .. })))
+            .map(|(container, _)| container.clone())
+            .collect()
     }
 
     /// A sandbox of one container ends with it, and the keeper of a sandbox whose VM is over with the last of its tasks.

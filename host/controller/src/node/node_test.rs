@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
@@ -178,6 +178,39 @@ async fn counters_outlive_the_exit_until_delete() {
     assert_eq!(node.stats(ns, &web).await.unwrap().metrics, before);
     node.delete_task(ns, &web, false).await.unwrap();
     assert!(matches!(node.stats(ns, &web).await, Err(Error::UnknownContainer(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_dies_before_anybody_asked_leaves_counters() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    bench.sandbox("pod").await;
+    let web = bench.running("web", Some("pod")).await;
+    settle().await;
+    bench.keeper("pod").vm_dies("it was killed");
+    settle().await;
+    let left = node.stats(ns, &web).await.unwrap();
+    assert_eq!(left.metrics.type_url, "fake");
+    assert_eq!(node.stats(ns, &web).await.unwrap(), left, "they stay as they are");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_somebody_watches_the_last_counters_are_not_old() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    for watched in [false, true] {
+        let watcher = watched.then(|| node.subscribe(ns));
+        let (pod, id) = (format!("pod-{watched}"), format!("web-{watched}"));
+        bench.sandbox(&pod).await;
+        let web = bench.running(&id, Some(&pod)).await;
+        settle().await;
+        let started = SystemTime::now();
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        bench.keeper(&pod).die();
+        settle().await;
+        assert_eq!(node.stats(ns, &web).await.unwrap().at > started, watched);
+        drop(watcher);
+    }
 }
 
 #[tokio::test(start_paused = true)]

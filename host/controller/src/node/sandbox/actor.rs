@@ -97,7 +97,12 @@ impl Actor {
     async fn happened(&mut self, event: Event) {
         match event {
             Event::KeeperGone => self.keeper_gone().await,
-            Event::Heartbeat(true) => self.answered = Instant::now(),
+            Event::Heartbeat(true) => {
+                self.answered = Instant::now();
+                if self.node.shared.bus.is_watched(&self.handle.namespace) {
+                    self.measure();
+                }
+            }
             Event::Heartbeat(false) => {
                 let silent = self.answered.elapsed();
                 if silent >= self.node.shared.limits.hung && self.standing() == Standing::Ready {
@@ -139,6 +144,21 @@ impl Actor {
                     Event::Heartbeat(true)
                 }
                 Err(_) => Event::Heartbeat(false),
+            }
+        });
+    }
+
+    /// Reads its containers' counters, one after the other, without waiting for it.
+    fn measure(&self) {
+        let containers: Vec<_> = {
+            let mut mirror = self.handle.mirror();
+            let all: Vec<_> = mirror.tasks.keys().cloned().collect();
+            all.into_iter().filter(|container| mirror.wants_sample(container, false)).collect()
+        };
+        let (node, handle) = (self.node.clone(), self.handle.clone());
+        self.node.shared.spawn(async move {
+            for container in containers {
+                node.measure(&handle, &container).await;
             }
         });
     }

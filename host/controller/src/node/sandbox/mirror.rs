@@ -5,7 +5,9 @@
 //! wants to see what it has just caused.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use super::Standing;
 use crate::id::{ContainerId, ExecId};
@@ -15,6 +17,8 @@ use crate::node::keeper::{Happened, Happening, Page, Phase, ProcessReport, Sampl
 use crate::node::task::record::{Proc, Record};
 use crate::node::values::{Exit, Io, Mount};
 
+/// Least time between two samples that nobody asked for.
+const BETWEEN_SAMPLES: Duration = Duration::from_secs(10);
 /// Ends of the forgotten that are kept.
 const GRAVES: usize = 64;
 
@@ -40,6 +44,8 @@ pub struct Mirror {
     pub tasks: BTreeMap<ContainerId, Record>,
     /// Containers that are being created.
     pub expected: BTreeMap<ContainerId, Expected>,
+    /// When each task's counters were last asked for without anybody wanting them.
+    asked: BTreeMap<ContainerId, Instant>,
     /// How the latest that were forgotten had ended, for whoever waits for them.
     graves: VecDeque<(ContainerId, Option<ExecId>, Exit)>,
 }
@@ -68,7 +74,13 @@ pub struct News {
 impl Mirror {
     /// A sandbox without tasks.
     pub fn new(entry: SandboxEntry) -> Self {
-        Self { entry, tasks: BTreeMap::new(), expected: BTreeMap::new(), graves: VecDeque::new() }
+        Self {
+            entry,
+            tasks: BTreeMap::new(),
+            expected: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            graves: VecDeque::new(),
+        }
     }
 
     /// Takes what was not taken before.
@@ -145,6 +157,7 @@ impl Mirror {
     /// A task is gone.
     pub fn forget(&mut self, container: &ContainerId, exit: Exit, news: &mut News) {
         let Some(mut record) = self.tasks.remove(container) else { return };
+        self.asked.remove(container);
         let told = record.deletion(exit);
         self.bury(container, &told);
         news.told.extend(told.into_iter().map(|what| (Some(container.clone()), what)));
@@ -170,12 +183,25 @@ impl Mirror {
         News { changed: vec![container.clone()], ..News::default() }
     }
 
-    /// The last counters of a container.
+    /// Counters of a container, unless later ones are known.
     pub fn keep_sample(&mut self, container: &ContainerId, sample: Sample) -> News {
-        if let Some(record) = self.tasks.get_mut(container) {
+        let Some(record) = self.tasks.get_mut(container) else { return News::default() };
+        if record.sample.as_ref().is_none_or(|kept| kept.at <= sample.at) {
             record.sample = Some(sample);
         }
         News { changed: vec![container.clone()], ..News::default() }
+    }
+
+    /// Whether a container's counters are to be read, so that something is left of it if it dies all of a sudden. Not too
+    /// often, unless it has just `started`. Whoever asks is to read them.
+    pub fn wants_sample(&mut self, container: &ContainerId, started: bool) -> bool {
+        let lives = self.tasks.get(container).is_some_and(|record| record.init.phase == Phase::Running);
+        let lately = self.asked.get(container).is_some_and(|at| at.elapsed() < BETWEEN_SAMPLES);
+        let wanted = lives && (started || !lately);
+        if wanted {
+            self.asked.insert(container.clone(), Instant::now());
+        }
+        wanted
     }
 
     /// How a process of `container` ended that is known or was until lately.

@@ -85,17 +85,19 @@ impl Node {
 
     /// After init's end: its last counters are kept, and a task that nobody will delete is deleted.
     pub(in crate::node) async fn task_ended(&self, handle: &Arc<Handle>, id: &ContainerId) {
-        if let Some(keeper) = handle.keeper() {
-            match keeper.stats(id).await {
-                Ok(sample) => drop(self.change(handle, |mirror| mirror.keep_sample(id, sample))),
-                Err(error) => {
-                    debug!(container = %id, %error, "a container that has ended leaves no counters")
-                }
-            }
-        }
+        self.measure(handle, id).await;
         let unwanted = handle.mirror().tasks.get(id).is_some_and(|record| record.delete_at_exit);
         if unwanted && let Err(error) = self.deleting(&handle.namespace, id, false).await {
             debug!(container = %id, %error, "a container that is deleted with its end");
+        }
+    }
+
+    /// Keeps a container's counters, if it can still be asked.
+    pub(in crate::node) async fn measure(&self, handle: &Arc<Handle>, id: &ContainerId) {
+        let Some(keeper) = handle.keeper() else { return };
+        match keeper.stats(id).await {
+            Ok(sample) => drop(self.change(handle, |mirror| mirror.keep_sample(id, sample))),
+            Err(error) => debug!(container = %id, %error, "a container is not measured"),
         }
     }
 

@@ -167,7 +167,8 @@ impl Node {
         self.update_task(namespace, id, resources.to_string().into_bytes()).await
     }
 
-    /// A container's counters. Of one that has ended: the last that were read, until Delete.
+    /// A container's counters. Of one that has ended: the last that were read, by whomever or by the node itself, until
+    /// Delete.
     pub async fn stats(&self, namespace: &Namespace, id: &ContainerId) -> Result<Sample> {
         let found = self.find_or_look(namespace, id).await?;
         let (phase, kept) = found.read(|record| (record.init.phase, record.sample.clone()))?;
@@ -179,9 +180,7 @@ impl Node {
         let answer = found.keeper("measure a container in")?.stats(id).await;
         match (answer, kept) {
             (Ok(sample), _) => {
-                if let Some(record) = found.handle.mirror().tasks.get_mut(id) {
-                    record.sample = Some(sample.clone());
-                }
+                found.handle.mirror().keep_sample(id, sample.clone());
                 Ok(sample)
             }
             // It has just ended.
