@@ -39,7 +39,7 @@ const ROWS: [Row; 20] = [
     Row { key: "agent_mib", meaning: "resident memory of the agent", goal: Some(6.0) },
     Row { key: "guest_used_mib", meaning: "memory in use in a 128 MiB guest", goal: Some(32.0) },
     Row { key: "sandbox_ready_s", meaning: "thecad: sandbox Start → Ready", goal: None },
-    Row { key: "container_start_s", meaning: "thecad: Create + Start in a running sandbox", goal: Some(0.08) },
+    Row { key: "container_start_s", meaning: "thecad: container Create + Start", goal: Some(0.08) },
     Row { key: "exec_rpc_s", meaning: "thecad: Exec of true → its exit is told", goal: None },
     Row { key: "events_per_s", meaning: "thecad: events caused and read in a second", goal: None },
     Row { key: "thecad_mib", meaning: "resident memory of thecad, idle", goal: Some(12.0) },
