@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::events::Told;
-use super::sandbox::Standing;
+use super::sandbox::{Resources, Standing, UpdateSandbox};
 use super::task::{Exec, Phase, Whom};
 use super::testing::{Bench, container, told};
 use super::values::{Io, Source};
@@ -210,6 +210,23 @@ async fn while_somebody_watches_the_last_counters_are_not_old() {
         settle().await;
         assert_eq!(node.stats(ns, &web).await.unwrap().at > started, watched);
         drop(watcher);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_runs_keeps_its_size() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let size = |vcpus, memory_mib| Some(Resources { vcpus, memory_mib });
+    let pod = bench.sandbox("pod").await;
+    let update = |resources| node.update_sandbox(ns, &pod, UpdateSandbox { resources, ..Default::default() });
+    for same in [None, size(0, 0), size(1, 0), size(1, 256)] {
+        update(same).await.unwrap();
+    }
+    for other in [size(2, 256), size(1, 512), size(1, 128)] {
+        let error = update(other).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::FailedPrecondition);
+        assert!(error.to_string().contains("cannot become larger or smaller: make another"), "{error}");
     }
 }
 

@@ -28,6 +28,7 @@ use std::time::SystemTime;
 use super::keeper::Sample;
 use super::values::{Exit, Payload};
 use crate::id::{ContainerId, SandboxId};
+use crate::sandbox::options::{DEFAULT_MEMORY_MIB, DEFAULT_VCPUS};
 
 /// How large a sandbox is. 0: the keeper's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -37,6 +38,15 @@ pub struct Resources {
     pub vcpus: u32,
     /// RAM.
     pub memory_mib: u64,
+}
+
+impl Resources {
+    /// Whether this asks for another size than `current`; where it says 0 it asks for nothing.
+    pub fn differs_from(self, current: Self) -> bool {
+        let vcpus = if current.vcpus == 0 { DEFAULT_VCPUS } else { current.vcpus };
+        let memory_mib = if current.memory_mib == 0 { DEFAULT_MEMORY_MIB } else { current.memory_mib };
+        (self.vcpus != 0 && self.vcpus != vcpus) || (self.memory_mib != 0 && self.memory_mib != memory_mib)
+    }
 }
 
 /// A sandbox to create.
@@ -150,6 +160,6 @@ pub struct UpdateSandbox {
     pub annotations: Option<BTreeMap<String, String>>,
     /// Extensions, all of them.
     pub extensions: Option<BTreeMap<String, Payload>>,
-    /// Its size. A VM that runs cannot become larger than it was started: that is refused by name.
+    /// Its size. A VM that runs keeps the one that it was started with: another is refused by name.
     pub resources: Option<Resources>,
 }

@@ -98,14 +98,12 @@ impl Node {
             let entry = &mut mirror.entry;
             let create = &mut entry.create;
             let state = |state| Some(Error::SandboxState { sandbox: id.clone(), verb: "update", state });
-            let larger = update.resources.is_some_and(|wanted| {
-                wanted.vcpus > create.resources.vcpus.max(1)
-                    || wanted.memory_mib > create.resources.memory_mib.max(256)
-            });
+            let another_size = update.resources.is_some_and(|wanted| wanted.differs_from(create.resources));
             match entry.standing {
                 Standing::Stopped => refused = state("has ended"),
-                Standing::Ready | Standing::Paused if larger => {
-                    refused = state("runs and cannot become larger: make another one of that size");
+                Standing::Ready | Standing::Paused if another_size => {
+                    refused =
+                        state("runs and cannot become larger or smaller: make another one of that size");
                 }
                 _ => {
                     let UpdateSandbox { labels, annotations, extensions, resources } = update;
