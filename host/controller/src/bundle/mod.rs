@@ -87,11 +87,12 @@ impl Bundle {
         Value::Object(self.spec).to_string().into_bytes()
     }
 
-    /// The specification as the guest gets it.
+    /// The specification as the guest gets it. `sandbox` is the pid that stands for the sandbox on the host, if it has one.
     pub fn into_guest_spec(
         mut self,
         container: &ContainerId,
         terminal: bool,
+        sandbox: Option<u32>,
     ) -> Result<GuestSpec, BundleError> {
         let mut files = Files::of(&self.folder);
         if let Some(process) = self.spec.get_mut("process") {
@@ -106,7 +107,7 @@ impl Bundle {
             // Labels of the host's security module; the guest's kernel has none.
             linux.remove("mountLabel");
             if let Some(namespaces) = linux.get_mut("namespaces") {
-                namespaces::adapt(array("linux.namespaces", namespaces)?)?;
+                namespaces::adapt(array("linux.namespaces", namespaces)?, sandbox)?;
             }
         }
         Ok(GuestSpec { json: Value::Object(self.spec).to_string().into_bytes(), files: files.taken() })
@@ -169,7 +170,7 @@ mod tests {
 
     fn in_guest(config: &Value, terminal: bool) -> Result<Value, BundleError> {
         let (_folder, bundle) = bundle(&config.to_string());
-        let json = bundle?.into_guest_spec(&"web".parse().unwrap(), terminal)?;
+        let json = bundle?.into_guest_spec(&"web".parse().unwrap(), terminal, None)?;
         Ok(serde_json::from_slice(&json.json).unwrap())
     }
 

@@ -1,14 +1,17 @@
 //! `linux.namespaces` of a specification: a path names a namespace of the host.
 //!
 //! For network, IPC and UTS it means "share the sandbox's", and the guest is the sandbox: the container then stays in the
-//! guest's own. The other kinds cannot be shared with anyone outside.
+//! guest's own. A pid namespace is shared likewise where the path is that of the process that stands for the sandbox, and
+//! for each of its containers, on the host: there is no other pid that a pod could know. The other kinds, and other
+//! processes, cannot be shared.
 
 use serde_json::Value;
 
 use super::BundleError;
 
-/// Takes the paths out.
-pub fn adapt(namespaces: &mut Vec<Value>) -> Result<(), BundleError> {
+/// Takes the paths out. `sandbox` is the pid that stands for the sandbox, if it was told to anybody yet.
+pub fn adapt(namespaces: &mut Vec<Value>, sandbox: Option<u32>) -> Result<(), BundleError> {
+    let of_sandbox = sandbox.map(|pid| format!("/proc/{pid}/ns/pid"));
     let mut refused = None;
     namespaces.retain(|namespace| {
         let field = |name| namespace.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -16,9 +19,18 @@ pub fn adapt(namespaces: &mut Vec<Value>) -> Result<(), BundleError> {
         if path.is_empty() {
             return true;
         }
-        if !matches!(kind, "network" | "ipc" | "uts") {
+        let shared = match kind {
+            "network" | "ipc" | "uts" => true,
+            "pid" => of_sandbox.as_deref() == Some(path),
+            _ => false,
+        };
+        if !shared {
+            let advice = match &of_sandbox {
+                Some(own) if kind == "pid" => format!(": the sandbox's own is {own}"),
+                _ => String::new(),
+            };
             refused.get_or_insert(format!(
-                "joining the host's {kind} namespace {path} is not supported in a sandbox"
+                "joining the host's {kind} namespace {path} is not supported in a sandbox{advice}"
             ));
         }
         false
@@ -40,16 +52,34 @@ mod tests {
             json!({"type": "uts", "path": "/proc/1/ns/uts"}),
             json!({"type": "mount"}),
         ];
-        adapt(&mut namespaces).unwrap();
+        adapt(&mut namespaces, None).unwrap();
         assert_eq!(namespaces, [json!({"type": "pid"}), json!({"type": "mount"})]);
     }
 
     #[test]
+    fn a_pods_pid_namespace_is_the_guests() {
+        let mut namespaces =
+            vec![json!({"type": "pid", "path": "/proc/812/ns/pid"}), json!({"type": "mount"})];
+        adapt(&mut namespaces, Some(812)).unwrap();
+        assert_eq!(namespaces, [json!({"type": "mount"})]);
+    }
+
+    #[test]
     fn the_hosts_processes_cannot_be_joined() {
-        let error = adapt(&mut vec![json!({"type": "pid", "path": "/proc/1/ns/pid"})]).unwrap_err();
+        let refusal = |kind: &str, path: &str, sandbox| {
+            adapt(&mut vec![json!({"type": kind, "path": path})], sandbox).unwrap_err().to_string()
+        };
         assert_eq!(
-            error.to_string(),
+            refusal("pid", "/proc/1/ns/pid", None),
             "joining the host's pid namespace /proc/1/ns/pid is not supported in a sandbox"
         );
+        assert_eq!(
+            refusal("pid", "/proc/1/ns/pid", Some(812)),
+            "joining the host's pid namespace /proc/1/ns/pid is not supported in a sandbox: the sandbox's own is \
+             /proc/812/ns/pid"
+        );
+        for (kind, path) in [("pid", "/proc/812/ns/net"), ("mount", "/proc/812/ns/mnt")] {
+            assert!(refusal(kind, path, Some(812)).contains(path));
+        }
     }
 }

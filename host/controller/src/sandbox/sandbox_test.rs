@@ -301,6 +301,19 @@ async fn a_lost_agent_is_a_failure_of_the_sandbox() {
 }
 
 #[tokio::test]
+async fn a_container_shares_the_pid_namespace_of_its_pod_and_no_other() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    let pod = scene.create("web").await.unwrap();
+    for (pid, shared) in [(1, false), (pod, true)] {
+        let path = format!("/proc/{pid}/ns/pid");
+        let config = serde_json::json!({"linux": {"namespaces": [{"type": "pid", "path": path}]}});
+        fs::write(scene.root.path().join("bundle/config.json"), config.to_string()).unwrap();
+        let created = scene.create("second").await;
+        assert_eq!(created.is_ok(), shared, "{created:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_further_dial_of_the_guest_is_closed() {
     let scene = Scene::begin("redials", SandboxOptions::default());
     scene.create("web").await.unwrap();

@@ -12,6 +12,7 @@ use crate::sandbox::{CreateTask, Reply};
 use crate::task;
 use crate::task::create::Creation;
 use crate::task::rootfs::{self, Layer, PlacedLayer, RootfsError};
+use crate::vmm::Vmm;
 
 /// A request that passed the host's checks.
 struct Plan {
@@ -87,7 +88,8 @@ impl Actor {
         let decision = self.decide(Wish::Create)?;
         let bundle = Bundle::read(&request.bundle)?;
         let layers = rootfs::layers(&request.rootfs, bundle.root_folder())?;
-        let spec = bundle.into_guest_spec(&request.id, request.io.terminal)?;
+        let sandbox = self.state.vmm().map(Vmm::pid);
+        let spec = bundle.into_guest_spec(&request.id, request.io.terminal, sandbox)?;
         Ok(Plan { decision, spec, layers: self.place(layers)? })
     }
 
