@@ -5,7 +5,9 @@ layout=$1 inspected=$2
 
 THECA_ROOT=$(mktemp -d) THECA_STATE=$(mktemp -d)
 export THECA_ROOT THECA_STATE
-trap 'theca rm -f demo >/dev/null 2>&1 || true; rm -rf "$THECA_ROOT" "$THECA_STATE"' EXIT
+daemon=
+trap 'theca rm -f demo >/dev/null 2>&1 || true; theca sandbox rm -f pod >/dev/null 2>&1 || true
+    [ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true; rm -rf "$THECA_ROOT" "$THECA_STATE"' EXIT
 
 say() { printf '\n%s\n' "$*"; }
 show() { printf '$ %s\n' "$1" && eval "$1"; }
@@ -34,3 +36,22 @@ echo "exit code $code"
 say 'Its start, phase by phase:'
 show 'theca run -d --name demo debian:13 sleep 1000'
 theca inspect demo >"$inspected"
+
+say 'The same machinery as a service: thecad, and a sandbox of two containers:'
+thecad --log error &
+daemon=$!
+tries=0
+until theca sandbox ps >/dev/null 2>&1; do
+    kill -0 "$daemon" && [ "$tries" -lt 600 ]
+    tries=$((tries + 1))
+    sleep 0.1
+done
+show 'theca sandbox create --memory 192m pod'
+show 'theca sandbox start pod'
+show "theca sandbox run --name web pod debian:13 sh -c 'while :; do :; done'"
+show 'theca sandbox run --name db pod debian:13 sleep 1000'
+show 'theca sandbox ps'
+show 'theca sandbox stats --no-stream'
+show 'theca sandbox rm -f pod'
+kill "$daemon"
+wait "$daemon"

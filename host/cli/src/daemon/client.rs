@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use http::Uri;
+use theca_proto::containerd::services::containers::v1 as containers;
 use theca_proto::containerd::services::sandbox::v1 as sandbox;
+use theca_proto::containerd::services::tasks::v1 as tasks;
 use theca_proto::containerd::types::{Metric, Sandbox};
+use theca_proto::containerd::v1::types::Mount;
 use theca_proto::grpc_channel::{self, Channel};
 use theca_proto::types::{Event, EventsRequest};
 use tokio::net::UnixStream;
@@ -24,6 +27,8 @@ type Named = InterceptedService<Channel, InNamespace>;
 pub struct Daemon {
     store: sandbox::store_client::StoreClient<Named>,
     controller: sandbox::controller_client::ControllerClient<Named>,
+    containers: containers::containers_client::ContainersClient<Named>,
+    tasks: tasks::tasks_client::TasksClient<Named>,
     api: theca_proto::types::api_client::ApiClient<Named>,
 }
 
@@ -45,6 +50,11 @@ impl Daemon {
                 channel.clone(),
                 origin.clone(),
             ),
+            containers: containers::containers_client::ContainersClient::with_origin(
+                channel.clone(),
+                origin.clone(),
+            ),
+            tasks: tasks::tasks_client::TasksClient::with_origin(channel.clone(), origin.clone()),
             api: theca_proto::types::api_client::ApiClient::with_origin(channel, origin),
         })
     }
@@ -120,6 +130,44 @@ impl Daemon {
         let request = sandbox::ControllerMetricsRequest { sandbox_id: id.into(), ..Default::default() };
         let response = told("count what the sandbox uses", self.controller.clone().metrics(request).await)?;
         Ok(response.metrics.unwrap_or_default())
+    }
+
+    /// Keeps a container's record, makes it with `root`, and starts it. What does not start is not there afterwards.
+    pub async fn run(&self, container: containers::Container, root: Mount) -> Result<(), DaemonError> {
+        let id = container.id.clone();
+        let request = containers::CreateContainerRequest { container: Some(container) };
+        told("keep the container's record", self.containers.clone().create(request).await)?;
+        let started = self.make_and_start(&id, root).await;
+        if started.is_err() {
+            // The first failure is the one to tell.
+            let request = tasks::DeleteTaskRequest { container_id: id.clone() };
+            let _ = self.tasks.clone().delete(request).await;
+            let _ = self.forget_container(id).await;
+        }
+        started
+    }
+
+    async fn make_and_start(&self, id: &str, root: Mount) -> Result<(), DaemonError> {
+        let container_id = id.to_owned();
+        let request = tasks::CreateTaskRequest { container_id, rootfs: vec![root], ..Default::default() };
+        told("make the container", self.tasks.clone().create(request).await)?;
+        let request = tasks::StartTaskRequest { container_id: id.to_owned() };
+        told("start the container", self.tasks.clone().start(request).await).map(drop)
+    }
+
+    /// Forgets the records of containers that a filter finds.
+    pub async fn forget_containers(&self, filter: &str) -> Result<(), DaemonError> {
+        let request = containers::ListContainersRequest { filters: vec![filter.to_owned()] };
+        let found = told("list containers", self.containers.clone().list(request).await)?.containers;
+        for container in found {
+            self.forget_container(container.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_container(&self, id: String) -> Result<(), DaemonError> {
+        let request = containers::DeleteContainerRequest { id };
+        told("forget the container's record", self.containers.clone().delete(request).await).map(drop)
     }
 
     /// What happens to containers from now on.

@@ -13,7 +13,7 @@ use crate::plan::pairs;
 use crate::spec::limits::MOST_CPUS;
 
 /// The runtime's name, as containerd has it.
-const RUNTIME: &str = "io.containerd.theca.v2";
+pub const RUNTIME: &str = "io.containerd.theca.v2";
 
 /// Flags of `sandbox create`.
 #[derive(clap::Args, Debug)]

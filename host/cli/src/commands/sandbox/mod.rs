@@ -1,10 +1,11 @@
-//! `theca sandbox …`: sandboxes that thecad runs, for containers that its clients create in them.
+//! `theca sandbox …`: sandboxes that thecad runs, for containers that `run` or other clients of it create in them.
 
 mod create;
 mod events;
 mod inspect;
 mod ps;
 mod rm;
+mod run;
 mod start;
 mod stats;
 mod stop;
@@ -48,6 +49,8 @@ enum Command {
     Create(create::Args),
     /// Boot sandboxes: from then on they take containers
     Start(start::Args),
+    /// Run a container of an image in a sandbox
+    Run(run::Args),
     /// End sandboxes: their containers are asked, then killed
     Stop(stop::Args),
     /// Remove sandboxes
@@ -70,6 +73,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     match args.command {
         Command::Create(args) => create::run(args, &daemon).await,
         Command::Start(args) => start::run(args, &daemon).await,
+        Command::Run(args) => run::run(args, &daemon).await,
         Command::Stop(args) => stop::run(args, &daemon).await,
         Command::Rm(args) => rm::run(args, &daemon).await,
         Command::Ps(args) => ps::run(args, &daemon).await,

@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 
+use super::run::LABEL;
 use super::{standing, state};
 use crate::commands::many;
 use crate::daemon::Daemon;
@@ -28,6 +29,7 @@ async fn remove(daemon: &Daemon, id: &str, force: bool) -> anyhow::Result<()> {
         bail!("sandbox {id} runs; stop it first, or use `theca sandbox rm -f {id}`");
     }
     daemon.shutdown(id).await?;
+    daemon.forget_containers(&format!("sandbox=={id},labels.\"{LABEL}\"==true")).await?;
     match daemon.forget_record(id).await {
         // Whoever made it kept no record here, as containerd does.
         Err(error) if error.is_not_found() && (there.is_some() || force) => Ok(()),
