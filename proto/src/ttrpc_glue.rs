@@ -162,6 +162,7 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::theca::keeper::v1 as keeper;
     use crate::theca::keeper::v1::keeper_ttrpc::{self, Keeper, KeeperClient};
     use crate::theca::keeper::v1::{
         AttachRequest, AttachResponse, InfoRequest, InfoResponse, KernelLogRequest, KernelLogResponse,
@@ -180,6 +181,37 @@ mod tests {
         async fn info(&self, _: InfoRequest) -> Answer<InfoResponse> {
             Ok(InfoResponse { vcpus: 2, ..Default::default() })
         }
+        async fn processes(&self, _: keeper::ProcessesRequest) -> Answer<keeper::ProcessesResponse> {
+            not_here()
+        }
+        async fn events(&self, _: keeper::EventsRequest) -> Answer<keeper::EventsResponse> {
+            not_here()
+        }
+        async fn open_shim(&self, _: keeper::OpenShimRequest) -> Answer<keeper::OpenShimResponse> {
+            not_here()
+        }
+        async fn ready(&self, _: keeper::ReadyRequest) -> Answer<keeper::InfoResponse> {
+            not_here()
+        }
+        async fn ping(&self, _: keeper::PingRequest) -> Answer<keeper::PingResponse> {
+            not_here()
+        }
+        async fn pause(&self, _: keeper::PauseRequest) -> Answer<keeper::PauseResponse> {
+            not_here()
+        }
+        async fn resume(&self, _: keeper::ResumeRequest) -> Answer<keeper::ResumeResponse> {
+            not_here()
+        }
+        async fn metrics(&self, _: keeper::MetricsRequest) -> Answer<keeper::MetricsResponse> {
+            not_here()
+        }
+        async fn shutdown(&self, _: keeper::ShutdownRequest) -> Answer<keeper::ShutdownResponse> {
+            not_here()
+        }
+    }
+
+    fn not_here<T>() -> Answer<T> {
+        Err(status(Code::UNIMPLEMENTED, "this test's keeper does not do that"))
     }
 
     #[tokio::test]
