@@ -195,6 +195,24 @@ async fn a_container_that_dies_before_anybody_asked_leaves_counters() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn counters_that_were_read_before_stand_for_none_that_can_be_read_now() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let pod = bench.sandbox("pod").await;
+    let web = bench.running("web", Some("pod")).await;
+    settle().await;
+    let asked = SystemTime::now();
+    bench.keeper("pod").exit(&web, None, 0);
+    settle().await;
+    assert!(node.stats(ns, &web).await.unwrap().at > asked, "of the whole life, not of its start");
+    let other = bench.running("other", Some("pod")).await;
+    settle().await;
+    node.pause_sandbox(ns, &pod).await.unwrap();
+    assert_eq!(kind(node.stats(ns, &other).await), Kind::FailedPrecondition, "it only stands still");
+    assert!(node.stats(ns, &web).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_somebody_watches_the_last_counters_are_not_old() {
     let bench = Bench::new().await;
     let (node, ns) = (&bench.node, &bench.namespace);

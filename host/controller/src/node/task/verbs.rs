@@ -10,7 +10,7 @@ use super::lookup::Found;
 use super::{Task, Whom};
 use crate::id::{ContainerId, Namespace};
 use crate::node::Node;
-use crate::node::error::{Error, ProcessName, Result};
+use crate::node::error::{Error, Kind, ProcessName, Result};
 use crate::node::keeper::{Phase, Sample};
 use crate::node::values::Exit;
 use crate::task::state::Verb;
@@ -171,21 +171,24 @@ impl Node {
     /// Delete.
     pub async fn stats(&self, namespace: &Namespace, id: &ContainerId) -> Result<Sample> {
         let found = self.find_or_look(namespace, id).await?;
-        let (phase, kept) = found.read(|record| (record.init.phase, record.sample.clone()))?;
-        if phase == Phase::Stopped
-            && let Some(sample) = kept
-        {
-            return Ok(sample);
-        }
-        let answer = found.keeper("measure a container in")?.stats(id).await;
-        match (answer, kept) {
-            (Ok(sample), _) => {
+        let answer = match found.keeper("measure a container in") {
+            Ok(keeper) => keeper.stats(id).await.map_err(Error::from),
+            Err(over) => Err(over),
+        };
+        let error = match answer {
+            Ok(sample) => {
                 found.handle.mirror().keep_sample(id, sample.clone());
-                Ok(sample)
+                return Ok(sample);
             }
-            // It has just ended.
-            (Err(_), Some(sample)) => Ok(sample),
-            (Err(error), None) => self.done(&found, None, Err(error)).await,
+            Err(error) => error,
+        };
+        let (ended, kept) =
+            found.read(|record| (record.init.phase == Phase::Stopped, record.sample.clone()))?;
+        match (kept, error) {
+            // A VM that stands still has counters: they are not to be had now.
+            (Some(sample), error) if ended || error.kind() != Kind::FailedPrecondition => Ok(sample),
+            (_, Error::Keeper(error)) => self.done(&found, None, Err(error)).await,
+            (_, error) => Err(error),
         }
     }
 
