@@ -24,6 +24,7 @@ pub mod pty;
 pub mod registry;
 pub mod small_disk;
 mod theca;
+pub mod thecad;
 pub mod wait;
 
 pub use bundle::Bundle;
@@ -35,4 +36,5 @@ pub use pty::Pty;
 pub use registry::Registry;
 pub use small_disk::SmallDisk;
 pub use theca::{IMAGE, Theca};
+pub use thecad::Thecad;
 pub use wait::{eventually, wait_for};

@@ -1,0 +1,370 @@
+//! thecad under load: many containers, many processes and events, and processes of Theca's own that are killed meanwhile.
+//! Afterwards nothing is left and nothing was lost.
+//!
+//! All of it takes half an hour in a test host without KVM, so a tenth of the load is what runs unless `THECA_LOAD_PERCENT`
+//! says otherwise; the kills are never fewer. `THECA_LOAD_SEED` repeats a run's choices.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
+use theca_proto::containerd::v1::types::Status as Phase;
+use theca_proto::types::Event;
+use theca_tests::wait::ask_until;
+use theca_tests::{Bundle, Census, Client, IMAGE, Theca, Thecad, eventually};
+use tonic::{Code, Status};
+
+const MEMORY_MIB: u64 = 64;
+/// Processes that are killed.
+const KILLS: usize = 50;
+/// Clients at a time.
+const CLIENTS: usize = 4;
+/// What a call that was disturbed may take until it is as it should be.
+const RECOVERY: Duration = Duration::from_secs(180);
+
+/// The whole machine is looked at, so these tests take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
+/// So many of what there are `full` of at 100 per cent.
+fn scaled(full: usize) -> usize {
+    let percent = variable("THECA_LOAD_PERCENT").unwrap_or(10);
+    (full * usize::try_from(percent).unwrap()).div_ceil(100)
+}
+
+/// The disk of [`IMAGE`].
+fn disk(theca: &Theca) -> PathBuf {
+    let shown = theca.cli(&["image", "inspect", IMAGE]).json();
+    shown[0]["Disk"].as_str().unwrap().into()
+}
+
+fn spec() -> Value {
+    Bundle::debian(&["sleep", "1000"]).config
+}
+
+fn run(client: &Client, id: &str, sandbox: &str, disk: Option<&Path>) -> Result<(), Status> {
+    client.keep(id, sandbox, &spec())?;
+    client.create(id, disk)?;
+    client.start(id)
+}
+
+/// Kills the container and forgets it; its exit status.
+fn remove(client: &Client, id: &str) -> Result<u32, Status> {
+    client.kill(id)?;
+    let stopped = || match client.phase(id) {
+        Ok(Phase::Stopped) => Some(Ok(())),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    };
+    ask_until(RECOVERY, stopped).unwrap_or_else(|| panic!("{id} does not end"))?;
+    let status = client.delete(id)?;
+    client.forget(id)?;
+    Ok(status)
+}
+
+/// Runs `work` for every number below `count`, by [`CLIENTS`] clients at a time.
+fn by_several(thecad: &Thecad, count: usize, work: impl Fn(&Client, usize) + Sync) {
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let client = thecad.client();
+                while let Some(number) = Some(next.fetch_add(1, Ordering::SeqCst)).filter(|n| *n < count) {
+                    work(&client, number);
+                }
+            });
+        }
+    });
+}
+
+/// Reads events on a connection of its own until it is told that all have been caused, and a moment longer.
+fn reader(thecad: &Thecad, over: &AtomicBool) -> Vec<Event> {
+    let mut events = thecad.client().events().unwrap();
+    let mut told = Vec::new();
+    loop {
+        match events.next(Duration::from_secs(3)).unwrap() {
+            Some(event) => told.push(event),
+            None if over.load(Ordering::SeqCst) => return told,
+            None => {}
+        }
+    }
+}
+
+fn count(events: &[Event], kind: &str) -> usize {
+    events.iter().filter(|event| event.r#type == kind).count()
+}
+
+#[test]
+fn many_sandboxes_containers_processes_and_events() {
+    let _alone = alone();
+    let theca = Theca::new();
+    let disk = disk(&theca);
+    let (sandboxes, execs, cycles, told) = (scaled(20), scaled(500), scaled(300), scaled(10_000));
+    let containers = 3 * sandboxes;
+    let before = Census::take();
+    let thecad = Thecad::start(&theca);
+    let (over, begun) = (AtomicBool::new(false), Instant::now());
+    let lap = |what: &str| println!("{what}: {:.1?}", begun.elapsed());
+    let sandbox = |number: usize| format!("box{}", number % sandboxes);
+    let container = |number: usize| format!("c{}", number % containers);
+    let events = thread::scope(|scope| {
+        let reader = scope.spawn(|| reader(&thecad, &over));
+        by_several(&thecad, sandboxes, |client, number| {
+            client.create_sandbox(&sandbox(number), MEMORY_MIB).unwrap();
+            client.start_sandbox(&sandbox(number)).unwrap();
+        });
+        lap("sandboxes run");
+        by_several(&thecad, containers, |client, number| {
+            run(client, &container(number), &sandbox(number), Some(&disk)).unwrap();
+        });
+        lap("containers run");
+        assert_eq!(thecad.client().count().unwrap(), containers);
+
+        by_several(&thecad, execs, |client, number| {
+            let id = container(number);
+            let pid = client.exec(&id, &["sh", "-c", &format!("exit {}", number % 100)]).unwrap();
+            let ended = || match client.delete_process(&id, pid) {
+                Ok(status) => Some(status),
+                Err(error) if error.code() == Code::FailedPrecondition => None,
+                Err(error) => panic!("{id}: {error}"),
+            };
+            assert_eq!(ask_until(RECOVERY, ended), Some(u32::try_from(number % 100).unwrap()));
+        });
+        lap("processes were added");
+
+        let early = thecad.kib();
+        by_several(&thecad, cycles, |client, number| {
+            let id = format!("cycle{number}");
+            // One in thirty has a sandbox of its own, which comes and goes with it.
+            let sandbox = if number % 30 == 29 { String::new() } else { sandbox(number) };
+            run(client, &id, &sandbox, Some(&disk)).unwrap();
+            assert_eq!(remove(client, &id).unwrap(), 137);
+        });
+        lap("containers came and went");
+        // Pauses and resumptions are what else there is to tell.
+        let pairs = told.saturating_sub(2 * (containers + execs + cycles)).div_ceil(2);
+        by_several(&thecad, CLIENTS, |client, number| {
+            for _ in 0..pairs.div_ceil(CLIENTS) {
+                client.pause(&container(number)).unwrap();
+                client.resume(&container(number)).unwrap();
+            }
+        });
+        lap("events were caused");
+        let late = thecad.kib();
+        println!("thecad: {early} KiB early, {late} KiB late");
+        assert!(late < early + 2048, "thecad has grown from {early} to {late} KiB");
+
+        by_several(&thecad, containers, |client, number| {
+            assert_eq!(remove(client, &container(number)).unwrap(), 137);
+        });
+        by_several(&thecad, sandboxes, |client, number| {
+            client.shutdown_sandbox(&sandbox(number)).unwrap();
+        });
+        lap("all was removed");
+        over.store(true, Ordering::SeqCst);
+        reader.join().unwrap()
+    });
+    println!("{} events", events.len());
+    assert!(events.len() >= told, "{} events", events.len());
+    assert_eq!(count(&events, "start-container"), containers + cycles);
+    assert_eq!(count(&events, "start-process"), execs);
+    assert_eq!(count(&events, "pause"), count(&events, "resume"));
+    // Every process that was started ended once.
+    let mut exits = HashMap::new();
+    for event in events.iter().filter(|event| event.r#type == "exit") {
+        *exits.entry((&event.id, event.pid)).or_insert(0) += 1;
+    }
+    assert_eq!(exits.len(), containers + cycles + execs);
+    assert!(exits.values().all(|times| *times == 1), "{exits:?}");
+    assert_eq!(thecad.client().count().unwrap(), 0);
+    thecad.stop();
+    before.comes_back();
+}
+
+#[test]
+fn a_sandbox_takes_one_container_after_the_other() {
+    let _alone = alone();
+    let theca = Theca::new();
+    let disk = disk(&theca);
+    let thecad = Thecad::start(&theca);
+    let client = thecad.client();
+    client.create_sandbox("pod", MEMORY_MIB * 2).unwrap();
+    client.start_sandbox("pod").unwrap();
+    // Of each root more than a machine has slots for disks.
+    for number in 0..20 {
+        let id = format!("folder{number}");
+        // A folder is made an image of for each container anew.
+        let bundle = Bundle::new(&["sleep", "1000"]);
+        client.keep(&id, "pod", &bundle.config).unwrap();
+        client.create(&id, None).unwrap();
+        client.start(&id).unwrap();
+        let pid = client.exec(&id, &["ls", "/bin/busybox"]).unwrap();
+        let ended = || client.delete_process(&id, pid).ok();
+        assert_eq!(ask_until(RECOVERY, ended), Some(0), "{id}");
+        assert_eq!(remove(&client, &id).unwrap(), 137, "{id}");
+
+        let id = format!("image{number}");
+        run(&client, &id, "pod", Some(&disk)).unwrap_or_else(|error| panic!("{id}: {error}"));
+        assert_eq!(remove(&client, &id).unwrap(), 137, "{id}");
+    }
+    client.shutdown_sandbox("pod").unwrap();
+    thecad.stop();
+}
+
+/// Numbers that nobody foresees, but who knows the seed.
+struct Random(u64);
+
+impl Random {
+    /// A number below `bound`, by xorshift.
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// One sandbox and the containers that come and go in it, whatever is killed meanwhile.
+struct Worker<'a> {
+    socket: &'a Path,
+    disk: &'a Path,
+    sandbox: String,
+    client: Client,
+    exits: usize,
+}
+
+impl<'a> Worker<'a> {
+    fn new(socket: &'a Path, disk: &'a Path, number: usize) -> Self {
+        Self { socket, disk, sandbox: format!("pod{number}"), client: connect(socket), exits: 0 }
+    }
+
+    /// Asks until there is an answer; `None` if that is that there is no such thing. Tells too whether an answer may have
+    /// been lost before.
+    fn insist<T>(&mut self, what: &str, ask: impl Fn(&Self) -> Result<T, Status>) -> (Option<T>, bool) {
+        let (begun, mut lost) = (Instant::now(), false);
+        loop {
+            match ask(self) {
+                Ok(answer) => return (Some(answer), lost),
+                Err(error) if error.code() == Code::NotFound => return (None, lost),
+                Err(error) if begun.elapsed() > RECOVERY => panic!("{what} in {}: {error}", self.sandbox),
+                Err(error) => lost |= error.code() != Code::FailedPrecondition,
+            }
+            thread::sleep(Duration::from_millis(50));
+            self.client = connect(self.socket);
+        }
+    }
+
+    /// A sandbox that takes containers: this one, or another one in its place.
+    fn open(&mut self) {
+        let start = |this: &Self| {
+            match this.client.create_sandbox(&this.sandbox, MEMORY_MIB) {
+                Err(error) if error.code() != Code::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            this.client.start_sandbox(&this.sandbox).map_err(|error| {
+                // It has ended. Whatever is the matter with this call, the next attempt finds out.
+                let _ = this.client.shutdown_sandbox(&this.sandbox);
+                Status::unavailable(error.message())
+            })
+        };
+        self.insist("start", start);
+    }
+
+    /// A container comes and goes, as far as the killing lets it.
+    fn cycle(&mut self, number: usize) -> Result<(), Status> {
+        let id = format!("{}-{number}", self.sandbox);
+        let ran = run(&self.client, &id, &self.sandbox, Some(self.disk))
+            .and_then(|()| self.client.exec(&id, &["true"]).map(drop));
+        self.end(&id, ran.is_ok());
+        ran
+    }
+
+    /// Its exit is fetched by the one Delete that finds it.
+    fn end(&mut self, id: &str, ran: bool) {
+        let delete = |this: &Self| {
+            // What has ended cannot be killed; what cannot be asked now is asked again.
+            let _ = this.client.kill(id);
+            this.client.delete(id)
+        };
+        let (status, lost) = self.insist("delete", delete);
+        assert!(status.is_none_or(|status| status == 137), "{id} ended with {status:?}");
+        assert!(!ran || status.is_some() || lost, "{id} has gone, and its exit was not told");
+        self.exits += usize::from(status.is_some());
+        self.insist("forget", |this| this.client.forget(id));
+        // It is gone, and is not found a second time.
+        assert_eq!(self.insist("delete", |this| this.client.delete(id)).0, None, "{id} was deleted twice");
+    }
+}
+
+fn connect(socket: &Path) -> Client {
+    theca_tests::wait_for("thecad to serve", || Client::connect(socket).ok())
+}
+
+#[test]
+fn whatever_is_killed_at_whatever_moment_nothing_is_left_and_nothing_lost() {
+    let _alone = alone();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let seed = variable("THECA_LOAD_SEED").unwrap_or(now.as_secs()).max(1);
+    println!("THECA_LOAD_SEED={seed}");
+    let mut random = Random(seed);
+    let theca = Theca::new();
+    let disk = disk(&theca);
+    let before = Census::take();
+    let mut thecad = Thecad::start(&theca);
+    let socket = thecad.socket();
+    let (over, begun) = (AtomicBool::new(false), Instant::now());
+    let mut killed = HashMap::from([("thecad", 0), ("containerd-shim-theca-v2", 0), ("theca-vmm", 0)]);
+    let exits: usize = thread::scope(|scope| {
+        let work = |number| {
+            let mut worker = Worker::new(&socket, &disk, number);
+            for cycle in 0.. {
+                if over.load(Ordering::SeqCst) {
+                    // Nothing is killed any more, so nothing fails any more.
+                    worker.open();
+                    worker.cycle(cycle).unwrap();
+                    break;
+                }
+                worker.open();
+                let _ = worker.cycle(cycle);
+            }
+            worker.insist("shut down", |this| this.client.shutdown_sandbox(&this.sandbox));
+            worker.exits
+        };
+        let workers: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || work(number))).collect();
+        for _ in 0..KILLS {
+            thread::sleep(Duration::from_millis(random.below(4000)));
+            let victim = ["thecad", "containerd-shim-theca-v2", "theca-vmm"][random.below(3) as usize];
+            println!("{:.1?}: kill {victim}", begun.elapsed());
+            *killed.get_mut(victim).unwrap() += 1;
+            if victim == "thecad" {
+                thecad.kill_and_start_again();
+                continue;
+            }
+            let running = theca.processes(victim);
+            if !running.is_empty() {
+                // It may have ended by itself meanwhile.
+                let _ = kill(running[random.below(running.len() as u64) as usize], Signal::SIGKILL);
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    println!("{killed:?}, {exits} exits, {:.1?}, thecad {} KiB", begun.elapsed(), thecad.kib());
+    assert_eq!(thecad.client().count().unwrap(), 0);
+    eventually("keepers and VMMs to be gone", || {
+        theca.processes("theca-vmm").is_empty() && theca.processes("containerd-shim-theca-v2").is_empty()
+    });
+    thecad.stop();
+    before.comes_back();
+}
