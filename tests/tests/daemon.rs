@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use theca_tests::{Invocation, Running, Theca, eventually};
+use theca_tests::{IMAGE, Invocation, Running, Theca, eventually};
 
 /// A call of `thecad` with the folders of this test.
 fn thecad(theca: &Theca, args: &[&str]) -> Invocation {
@@ -67,6 +67,32 @@ fn a_sandbox_is_made_booted_ended_and_removed() {
     assert_eq!(sandbox(&["ps", "-q"]).success(), "");
     sandbox(&["rm", "web"]).exits(125).says("sandbox web does not exist");
     sandbox(&["rm", "-f", "web"]).success();
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait().exits(0);
+}
+
+#[test]
+fn containers_of_images_run_in_a_sandbox_and_go_with_it() {
+    let theca = Theca::new();
+    let daemon = serving(&theca);
+    let sandbox = |args: &[&str]| theca.cli(&[&["sandbox"], args].concat());
+    sandbox(&["run", "nobody", IMAGE, "true"]).exits(125).says("nobody");
+    // Twice: nothing of the first time is in the way, the refusal's included.
+    for _ in 0..2 {
+        sandbox(&["create", "--memory", "128m", "pod"]).success();
+        sandbox(&["start", "pod"]).success();
+        for name in ["web", "db"] {
+            assert_eq!(
+                sandbox(&["run", "--name", name, "pod", IMAGE, "sleep", "1000"]).success().trim(),
+                name
+            );
+        }
+        sandbox(&["run", "--name", "web", "pod", IMAGE, "true"]).exits(125).says("web");
+        sandbox(&["run", "--name", "bad", "pod", IMAGE, "/no/such/program"]).exits(125);
+        let stats = sandbox(&["stats", "--no-stream", "--format", "json"]).json()[0].take();
+        assert_eq!(stats["PIDs"], 2, "{stats:#}");
+        sandbox(&["rm", "-f", "pod"]).success();
+    }
     daemon.signal(Signal::SIGTERM);
     daemon.wait().exits(0);
 }
