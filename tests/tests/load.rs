@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use theca_tests::{Census, IMAGE, Theca};
+use theca_tests::{Census, IMAGE, Theca, eventually};
 
 const MEMORY: [&str; 2] = ["--memory", "64m"];
 
@@ -13,8 +13,9 @@ fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// KiB of memory that nobody uses, with what can be dropped dropped.
+/// KiB of memory that nobody uses, with what can be written written and what can be dropped dropped.
 fn free_memory() -> u64 {
+    nix::unistd::sync();
     std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
     let text = std::fs::read_to_string("/proc/meminfo").unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("MemFree:")).unwrap();
@@ -69,6 +70,8 @@ fn a_hundred_runs_in_a_row() {
     (0..100).for_each(|_| run());
     println!("100 runs took {:.1?}", begun.elapsed());
     before.comes_back();
-    let lost = free_before.saturating_sub(free_memory());
-    assert!(lost < 16 << 10, "{lost} KiB of the machine's memory are gone");
+    // The kernel gives back what the last VM had some time after its process is gone.
+    eventually("the machine's memory is as free as before", || {
+        free_before.saturating_sub(free_memory()) < 16 << 10
+    });
 }
