@@ -33,7 +33,7 @@ show "theca run --rm debian:13 sh -c 'exit 42'" || code=$?
 echo "exit code $code"
 [ "$code" = 42 ]
 
-say 'Its start, phase by phase:'
+say 'A start that is timed; its phases are in the table at the end:'
 show 'theca run -d --name demo debian:13 sleep 1000'
 theca inspect demo >"$inspected"
 
