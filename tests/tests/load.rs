@@ -1,10 +1,14 @@
 //! Many sandboxes at once and many in a row: the machine is afterwards as it was before.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use theca_tests::{Census, IMAGE, Theca, eventually};
+use theca_tests::wait::{PATIENCE, ask_until};
+use theca_tests::{Census, IMAGE, Theca};
 
+/// What the kernel's own tables may have grown by in a hundred runs.
+const LEEWAY_KIB: u64 = 4 << 10;
 const MEMORY: [&str; 2] = ["--memory", "64m"];
 
 /// The whole machine is looked at, so these tests take turns.
@@ -13,13 +17,17 @@ fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// KiB of memory that nobody uses, with what can be written written and what can be dropped dropped.
+/// KiB of memory that nobody uses, with what can be written written and what can be dropped dropped. The lists of free pages
+/// that each CPU keeps for itself count as well: they are tens of MiB, and MemFree of /proc/meminfo leaves them out.
 fn free_memory() -> u64 {
     nix::unistd::sync();
     std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemFree:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    let zones = std::fs::read_to_string("/proc/zoneinfo").unwrap();
+    let counts = zones.lines().filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        ["pages", "free", count] | ["count:", count] => Some(count.parse::<u64>().unwrap()),
+        _ => None,
+    });
+    counts.sum::<u64>() * 4
 }
 
 #[test]
@@ -71,7 +79,12 @@ fn a_hundred_runs_in_a_row() {
     println!("100 runs took {:.1?}", begun.elapsed());
     before.comes_back();
     // The kernel gives back what the last VM had some time after its process is gone.
-    eventually("the machine's memory is as free as before", || {
-        free_before.saturating_sub(free_memory()) < 16 << 10
+    let mut lost = Vec::new();
+    let flat = ask_until(PATIENCE, || {
+        sleep(Duration::from_millis(500));
+        lost.push(free_before.saturating_sub(free_memory()));
+        lost.last().is_some_and(|kib| *kib < LEEWAY_KIB).then_some(())
     });
+    println!("of {free_before} KiB that were free before: {} KiB less", lost.last().unwrap());
+    assert!(flat.is_some(), "{} KiB less are free, {lost:?}", lost.last().unwrap());
 }

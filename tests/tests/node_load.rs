@@ -101,6 +101,15 @@ fn reader(thecad: &Thecad, over: &AtomicBool) -> Vec<Event> {
     }
 }
 
+/// Says that it is over when it is dropped, so that whoever waits for that ends with a test that fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 fn count(events: &[Event], kind: &str) -> usize {
     events.iter().filter(|event| event.r#type == kind).count()
 }
@@ -120,6 +129,7 @@ fn many_sandboxes_containers_processes_and_events() {
     let container = |number: usize| format!("c{}", number % containers);
     let events = thread::scope(|scope| {
         let reader = scope.spawn(|| reader(&thecad, &over));
+        let the_end = Over(&over);
         by_several(&thecad, sandboxes, |client, number| {
             client.create_sandbox(&sandbox(number), MEMORY_MIB).unwrap();
             client.start_sandbox(&sandbox(number)).unwrap();
@@ -172,7 +182,7 @@ fn many_sandboxes_containers_processes_and_events() {
             client.shutdown_sandbox(&sandbox(number)).unwrap();
         });
         lap("all was removed");
-        over.store(true, Ordering::SeqCst);
+        drop(the_end);
         reader.join().unwrap()
     });
     println!("{} events", events.len());
@@ -342,6 +352,7 @@ fn whatever_is_killed_at_whatever_moment_nothing_is_left_and_nothing_lost() {
             worker.exits
         };
         let workers: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || work(number))).collect();
+        let the_end = Over(&over);
         for _ in 0..KILLS {
             thread::sleep(Duration::from_millis(random.below(4000)));
             let victim = ["thecad", "containerd-shim-theca-v2", "theca-vmm"][random.below(3) as usize];
@@ -357,7 +368,7 @@ fn whatever_is_killed_at_whatever_moment_nothing_is_left_and_nothing_lost() {
                 let _ = kill(running[random.below(running.len() as u64) as usize], Signal::SIGKILL);
             }
         }
-        over.store(true, Ordering::SeqCst);
+        drop(the_end);
         workers.into_iter().map(|worker| worker.join().unwrap()).sum()
     });
     println!("{killed:?}, {exits} exits, {:.1?}, thecad {} KiB", begun.elapsed(), thecad.kib());
