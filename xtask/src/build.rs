@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cpio::Archive;
 use crate::{command, kernel};
@@ -24,6 +24,8 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("theca-vmm", "theca-vmm"),
 ];
 const AGENT: (&str, &str) = ("theca-agent", "theca-agent");
+/// What a guest may spend on it before anything runs.
+const INITRD_MAX: u64 = 6 << 20;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 #[derive(clap::Args)]
@@ -153,7 +155,11 @@ fn pack_initrd(agent: &Path, to: &Path) -> Result<()> {
     }
     archive.character_device("dev/console", 5, 1)?;
     archive.file("init", 0o755, &contents)?;
-    archive.finish()?;
+    let size = archive.finish()?.get_ref().metadata()?.len();
+    ensure!(
+        size <= INITRD_MAX,
+        "the initrd has {size} bytes, more than {INITRD_MAX}: is the agent stripped?"
+    );
     Ok(())
 }
 

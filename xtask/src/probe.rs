@@ -4,6 +4,9 @@
 //! gaps that stop Linux. They show by a processor that has neither VT-x nor AMD-V, which KVM needs to be real.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
+
+use crate::command;
 
 /// Where to run, and why.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +22,8 @@ impl Place {
     pub fn find() -> Self {
         let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm");
-        let place = decide(&processor, kvm.err().map(|error| error.to_string()));
+        let refused = kvm.err().filter(|error| error.kind() != ErrorKind::PermissionDenied || !root_may());
+        let place = decide(&processor, refused.map(|error| error.to_string()));
         match &place {
             Self::Here => {
                 eprintln!("sandboxes run on this machine: its processor and /dev/kvm can run Linux guests")
@@ -28,6 +32,11 @@ impl Place {
         }
         place
     }
+}
+
+/// Whether it opens for root, whom sandboxes of tests and demo run as.
+fn root_may() -> bool {
+    command::as_root("test").args(["-w", "/dev/kvm"]).status().is_ok_and(|status| status.success())
 }
 
 /// Whether /dev/kvm opens, whatever it can run.

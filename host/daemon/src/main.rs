@@ -30,6 +30,7 @@ use clap::Parser;
 use theca_api::keeper_client::{self, HostKeepers};
 use theca_api::services;
 use theca_controller::node::{Node, Setup};
+use theca_controller::sys::heap;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
@@ -60,6 +61,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     log::begin(&config.log)?;
     let _alone = Lock::take(&config.state)?;
     limits::raise_descriptors();
+    heap::share_one_heap();
     // Bound before anything is recovered: a client that comes early waits for its answer rather than being turned away.
     let today = Socket::bind(&config.socket, config.group)?;
     let generations = Socket::bind(&config.generations_socket, config.group)?;

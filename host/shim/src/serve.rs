@@ -15,7 +15,7 @@ use theca_controller::id::Namespace;
 use theca_controller::install::Installation;
 use theca_controller::run_dir::{RunDir, state_root};
 use theca_controller::sandbox::{Sandbox, Setup, Timeline};
-use theca_controller::sys::inherit;
+use theca_controller::sys::{heap, inherit};
 use theca_proto::containerd::services::streaming::v1::streaming_ttrpc;
 use theca_proto::theca::keeper::v1::keeper_ttrpc;
 use tokio::runtime;
@@ -36,6 +36,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Serves on the inherited socket `listener` until the sandbox is gone.
 pub fn run(args: &Args, listener: RawFd) -> anyhow::Result<()> {
     let timeline = Timeline::begin();
+    heap::share_one_heap();
     let listener = inherit::take(listener).context("no socket was passed to serve on")?;
     nix::unistd::setsid().context("failed to leave the caller's session")?;
     let (namespace, id) = args.sandbox()?;

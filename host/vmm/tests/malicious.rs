@@ -1,4 +1,4 @@
-//! Guests that break the rules of virtio, on a real KVM and against the whole VMM with its jail.
+//! Guests that break the rules of one device (those of all are in `every_device.rs`), on a real KVM and against the whole VMM with its jail.
 //!
 //! Each ends its request, its connection or its device and nothing else: every payload goes on to print something and to
 //! power off, so that a hang, a crash or a VMM killed by its own filter fails the test.
@@ -8,7 +8,7 @@ mod common;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use common::driver::{BALLOON, BUFFER, CONSOLE, FIRST, NEXT, WRITE, register, rings, used_length};
+use common::driver::{BALLOON, BUFFER, CONSOLE, FIRST, NEXT, WRITE, used_length};
 use common::payload::Payload;
 use common::{Guest, Vmm, kvm};
 use theca_vmm_protocol::{Disk, DiskSlot, ExitReason, Reply, Request, Vsock};
@@ -42,94 +42,6 @@ fn end(vmm: &mut Vmm) -> Vec<u8> {
     let bytes = vmm.console_bytes();
     let text = bytes.strip_suffix(b"alive").unwrap_or_else(|| panic!("not alive at the end: {bytes:?}"));
     text.to_vec()
-}
-
-#[test]
-fn a_loop_of_descriptors_stops_its_device_until_a_reset() {
-    let payload = Payload::new()
-        .start_device(RNG, 1)
-        .descriptor((RNG, 0, 0), BUFFER.into(), 16, NEXT | WRITE, 1)
-        .descriptor((RNG, 0, 1), BUFFER.into(), 16, NEXT | WRITE, 0)
-        .offer(RNG, 0, 0, 0)
-        .wait_failed(RNG)
-        .print_status(RNG)
-        .start_device(RNG, 1)
-        .use_rng(RNG)
-        .print_status(RNG);
-    let Some(guest) = with_rng(payload) else { return };
-    assert_eq!(printed(guest), [FAILED, RUNS]);
-}
-
-#[test]
-fn an_address_outside_ram_stops_its_device_and_no_other() {
-    let mut payload = Payload::new();
-    let wrong = [0xc000_0000, 0xd000_0000, 0xfee0_0000, 1 << 40, u64::MAX - 7];
-    for address in wrong {
-        payload = payload
-            .start_device(CONSOLE, 2)
-            .start_device(BALLOON, 3)
-            .start_device(RNG, 1)
-            .descriptor((CONSOLE, 1, 0), address, 16, 0, 0)
-            .offer(CONSOLE, 1, 0, 0)
-            .wait_failed(CONSOLE)
-            .descriptor((BALLOON, 2, 0), address, 4096, WRITE, 0)
-            .offer(BALLOON, 2, 0, 0)
-            .wait_failed(BALLOON)
-            .use_rng(RNG)
-            .print_status(RNG)
-            .start_device(RNG, 1)
-            .descriptor((RNG, 0, 0), address, 16, WRITE, 0)
-            .offer(RNG, 0, 0, 0)
-            .wait_failed(RNG);
-    }
-    let Some(guest) = with_rng(payload) else { return };
-    assert_eq!(printed(guest), [RUNS; 5]);
-}
-
-#[test]
-fn rings_outside_ram_never_start_a_device() {
-    let payload = Payload::new()
-        // By hand, with the used ring in the MMIO hole.
-        .store32(register(RNG, 0x70), 0)
-        .store32(register(RNG, 0x70), 1)
-        .store32(register(RNG, 0x70), 3)
-        .store32(register(RNG, 0x24), 1)
-        .store32(register(RNG, 0x20), 1)
-        .store32(register(RNG, 0x70), 11)
-        .store32(register(RNG, 0x80), rings(RNG, 0))
-        .store32(register(RNG, 0x90), rings(RNG, 0) + 0x400)
-        .store32(register(RNG, 0xa0), 0xd000_0000)
-        .store32(register(RNG, 0x44), 1)
-        .store32(register(RNG, 0x70), 15)
-        .print_status(RNG)
-        .start_device(RNG, 1)
-        .use_rng(RNG)
-        .print_status(RNG);
-    let Some(guest) = with_rng(payload) else { return };
-    assert_eq!(printed(guest), [FAILED, RUNS]);
-}
-
-#[test]
-fn queue_registers_that_change_after_activation_change_nothing() {
-    let mut payload = Payload::new().start_device(RNG, 1).store32(register(RNG, 0x30), 0);
-    for offset in [0x38, 0x44, 0x80, 0x84, 0x90, 0x94, 0xa0, 0xa4] {
-        payload = payload.store32(register(RNG, offset), 0xffff_0000).store32(register(RNG, offset), 0);
-    }
-    let payload = payload.use_rng(RNG).print_memory(used_length(RNG, 0, 0), 4).print_status(RNG);
-    let Some(guest) = with_rng(payload) else { return };
-    assert_eq!(printed(guest), [16, 0, 0, 0, RUNS]);
-}
-
-#[test]
-fn an_available_index_that_runs_ahead_stops_the_device() {
-    let payload = Payload::new()
-        .start_device(RNG, 1)
-        .store16(rings(RNG, 0) + 0x402, 0xffff)
-        .kick(RNG, 0)
-        .wait_failed(RNG)
-        .print_status(RNG);
-    let Some(guest) = with_rng(payload) else { return };
-    assert_eq!(printed(guest), [FAILED]);
 }
 
 #[test]

@@ -37,6 +37,10 @@ const TOOLS: [&str; 12] = [
     "skopeo",
     "umoci",
 ];
+/// Test binaries that together take about as long as all others, most of it waiting for one sandbox after the other.
+const LONG: [&str; 2] = ["load", "node_load"];
+/// Settings of tests by environment variables, which a test host gets too: how much load, which seed.
+const SETTINGS: [&str; 2] = ["THECA_LOAD_", "THECA_MODEL_"];
 const TIME_LIMIT: Duration = Duration::from_secs(2700);
 const MEMORY_MIB: u32 = 6144;
 
@@ -72,12 +76,11 @@ pub fn test_binaries(package: &str, tests: &[impl AsRef<str>]) -> Result<Vec<Pat
     Ok(binaries)
 }
 
-/// Runs test binaries in two test hosts side by side, for a test host uses one of this machine's CPUs. What the second
-/// prints is shown when the first has ended.
+/// Runs test binaries in two test hosts side by side, the long ones and the others, for a test host uses one of this machine's
+/// CPUs. What the second prints is shown when the first has ended.
 pub fn in_testbed(binaries: Vec<PathBuf>, with: Vec<Copy>, args: &Args) -> Result<Tally> {
     testbed::prepare()?;
-    let turns = |turn: usize| binaries.iter().skip(turn).step_by(2).cloned().collect::<Vec<_>>();
-    let (first, second) = (turns(0), turns(1));
+    let (second, first) = binaries.into_iter().partition::<Vec<_>, _>(|binary| LONG.contains(&test(binary)));
     let later = Spool::default();
     thread::scope(|scope| {
         let second = scope.spawn(|| in_one_testbed(&second, with.clone(), args, later.clone()));
@@ -104,7 +107,9 @@ fn in_one_testbed(
     with.extend(binaries.iter().map(|binary| Copy::new(binary, folder.join(name(binary)))));
     // Their names are cargo's: words with a hash behind.
     let script = "code=0; for test in /root/tests/*; do echo; echo \"Running ${test##*/}\"; \"$test\" \"$@\" || code=1; done; exit $code";
-    let mut command: Vec<String> = ["sh", "-c", script, "tests"].map(str::to_owned).into();
+    let mut command: Vec<String> = vec!["env".to_owned()];
+    command.extend(settings());
+    command.extend(["sh", "-c", script, "tests"].map(str::to_owned));
     command.extend(args.filter.clone());
     let job =
         Job { command, with, out: Vec::new(), icount: false, memory_mib: MEMORY_MIB, timeout: TIME_LIMIT };
@@ -171,6 +176,18 @@ fn fixtures() -> Result<PathBuf> {
             })
         },
     )
+}
+
+/// This process's own settings of tests, as `env` takes them.
+fn settings() -> impl Iterator<Item = String> {
+    let ours = |name: &str| SETTINGS.iter().any(|prefix| name.starts_with(prefix));
+    std::env::vars().filter(move |(name, _)| ours(name)).map(|(name, value)| format!("{name}={value}"))
+}
+
+/// The test's name, which cargo has put a hash behind.
+fn test(binary: &Path) -> &str {
+    let name = binary.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.rsplit_once('-').map_or(name, |(test, _)| test)
 }
 
 fn name(binary: &Path) -> String {
