@@ -14,6 +14,8 @@ use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 use theca_vmm_protocol::{Channel, Console, Event, ExitReason, FdIndex, FromVmm, Reply, Request, VmConfig};
 
 /// Longest that any of these guests may take, on the slowest machine.
@@ -120,6 +122,9 @@ pub struct Vmm {
 impl Vmm {
     fn spawn(log: File) -> Self {
         let (ours, theirs) = Channel::pair().unwrap();
+        // A guest that does not end fails its test rather than keeping it.
+        let patience = TimeVal::seconds(PATIENCE.as_secs().try_into().unwrap());
+        setsockopt(&ours, sockopt::ReceiveTimeout, &patience).unwrap();
         let theirs = theirs.into_socket();
         let inherit = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty());
         nix::fcntl::fcntl(&theirs, inherit).unwrap();
@@ -147,7 +152,7 @@ impl Vmm {
 
     fn receive(&mut self) -> Option<Reply> {
         let received = self.channel.as_ref().unwrap().receive::<FromVmm>();
-        let (message, mut fds) = received.expect("the VMM must not vanish");
+        let (message, mut fds) = received.expect("the VMM must not vanish, and tell its end in time");
         match message {
             FromVmm::Reply(reply) => Some(reply),
             FromVmm::Event(Event::Exited(reason)) => {
