@@ -44,7 +44,8 @@ pub fn vmm(args: &Args) -> Result<Tally> {
     e2e::in_testbed(e2e::test_binaries(VMM, &tests)?, Vec::new(), args)
 }
 
-/// Fuzz targets, which are tests named `fuzz`: a few seconds each, from the same seed every time.
+/// Fuzz targets, which are tests named `fuzz`: a few seconds each, from a seed that each prints and takes from
+/// `THECA_FUZZ_SEED`.
 pub fn fuzz(args: &Args) -> Result<Tally> {
     let mut targets = test(args, ["--workspace", "--exclude", END_TO_END, "--test", FUZZ]);
     let seconds = std::env::var("THECA_FUZZ_SECONDS").unwrap_or_else(|_| FUZZ_SECONDS.into());

@@ -233,7 +233,7 @@ fn cgroups() -> Finding {
     bad(
         name,
         Verdict::Warning,
-        "not mounted: a sandbox's processes on the host are not accounted for",
+        "not mounted: whoever limits sandboxes from outside, as systemd does, has only the older kind",
         "boot with systemd.unified_cgroup_hierarchy=1",
     )
 }
