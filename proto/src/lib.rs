@@ -84,4 +84,6 @@ pub mod type_url {
     pub const SANDBOX_OPTIONS: &str = "theca.keeper.v1.SandboxOptions";
     /// `theca.keeper.v1.TaskOptions`.
     pub const TASK_OPTIONS: &str = "theca.keeper.v1.TaskOptions";
+    /// `theca.keeper.v1.ExecOptions`: an OCI `Process` with options of ours, in Exec.
+    pub const EXEC_OPTIONS: &str = "theca.keeper.v1.ExecOptions";
 }

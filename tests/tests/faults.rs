@@ -36,6 +36,26 @@ fn the_command_killed_takes_its_container_along() {
 }
 
 #[test]
+fn a_container_that_is_kept_goes_on_when_its_command_is_killed() {
+    let theca = Theca::new();
+    let script = "echo ready; until test -e /go; do sleep 0.1; done; head -c 1048576 /dev/zero | tr '\\0' x
+        echo over; until test -e /end; do echo tick; sleep 0.1; done; exit 3";
+    let running = theca.start(&["run", "--name", "kept", IMAGE, "sh", "-c", script]);
+    theca.wait_for_log("kept", "ready");
+    // Until that is on record, the end of the command undoes it all.
+    eventually("it to be known to run", || theca.inspect("kept")["State"]["StartedAt"].is_string());
+    kill_hard(running.pid());
+    // More than all that lies between it and a reader that has gone takes.
+    theca.exec(&["kept", "touch", "/go"]).success();
+    theca.wait_for_log("kept", "over");
+    let mut attached = theca.pty(&["attach", "kept"]);
+    attached.expect("tick");
+    theca.exec(&["kept", "touch", "/end"]).success();
+    assert_eq!(attached.wait(), 3);
+    ended(&theca, "kept", 3);
+}
+
+#[test]
 fn the_command_killed_while_it_starts_leaves_nothing() {
     let theca = Theca::new();
     for program in ["containerd-shim", "theca-vmm"] {

@@ -64,6 +64,22 @@ fn one_can_detach_attach_again_and_exec_beside() {
 }
 
 #[test]
+fn a_container_that_was_left_goes_on_however_much_it_writes() {
+    let theca = Theca::new();
+    let script = "echo ready; read word; head -c 1048576 /dev/zero | tr '\\0' x; echo over
+        until test -e /end; do echo tick; sleep 0.1; done; exit 5";
+    let mut pty = theca.pty(&["run", "-it", "--name", "chatty", IMAGE, "sh", "-c", script]);
+    pty.expect("ready");
+    pty.send("go\r\x10\x11");
+    assert_eq!(pty.wait(), 0);
+    theca.wait_for_log("chatty", "over");
+    let mut pty = theca.pty(&["attach", "chatty"]);
+    pty.expect("tick");
+    theca.exec(&["chatty", "touch", "/end"]).success();
+    assert_eq!(pty.wait(), 5);
+}
+
+#[test]
 fn a_terminal_without_input_joins_the_streams() {
     let theca = Theca::new();
     let output =

@@ -49,7 +49,8 @@ impl Launch {
     pub async fn create(&mut self, held: &Held, fifos: &Fifos, keep_log: bool) -> anyhow::Result<Keeper> {
         let keeper = self.starting.ready().await?;
         let log_path = if keep_log { held.folder().log().display().to_string() } else { String::new() };
-        let options = TaskOptions { log_path, ..TaskOptions::default() };
+        // This side of the FIFOs is open. The user may leave, or this command be killed, and the container goes on.
+        let options = TaskOptions { log_path, output_is_read: true, ..TaskOptions::default() };
         let request = CreateTaskRequest {
             bundle: held.folder().bundle().display().to_string(),
             rootfs: rootfs(held),

@@ -31,11 +31,10 @@ use theca_proto::theca::keeper::v1::{InfoResponse, MetricsResponse, Phase, VmCou
 /// slash, as protobuf does.
 pub fn unpack<T: Message + Default>(any: Option<&Any>, url: &str) -> Result<T, Error> {
     let Some(any) = any else { return Ok(T::default()) };
-    let named = any.type_url.rsplit('/').next().unwrap_or_default();
-    if named.is_empty() && any.value.is_empty() {
+    if named(any).is_empty() && any.value.is_empty() {
         return Ok(T::default());
     }
-    if named != url {
+    if named(any) != url {
         return Err(Error::Invalid(format!(
             "options of type {:?} are not known here: use {url}",
             any.type_url
@@ -43,6 +42,11 @@ pub fn unpack<T: Message + Default>(any: Option<&Any>, url: &str) -> Result<T, E
     }
     T::decode(any.value.as_slice())
         .map_err(|error| Error::Invalid(format!("the options are malformed: {error}")))
+}
+
+/// The type that `any` says it has.
+pub fn named(any: &Any) -> &str {
+    any.type_url.rsplit('/').next().unwrap_or_default()
 }
 
 /// What a sandbox uses, with what the host's kernel counts of its processes.

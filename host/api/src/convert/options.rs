@@ -7,6 +7,7 @@ use theca_controller::Error;
 use theca_controller::sandbox::options::{
     DEFAULT_BOOT_TIMEOUT, DEFAULT_MEMORY_MIB, DEFAULT_VCPUS, DiskOption, SandboxOptions,
 };
+use theca_controller::task::stdio::Readers;
 use theca_controller::task::stdio::log::{DEFAULT_MAX_BYTES, LogOptions};
 use theca_proto::theca::keeper::v1;
 use theca_proto::type_url;
@@ -34,12 +35,32 @@ pub fn sandbox(input: &[u8]) -> Result<SandboxOptions, Error> {
     })
 }
 
-/// Options of a task: where its log is, and the bound of its tmpfs upper.
-pub fn task(any: Option<&Any>) -> Result<(Option<LogOptions>, u64), Error> {
+/// Options of a task.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct TaskOptions {
+    /// Where its log is.
+    pub log: Option<LogOptions>,
+    /// Bound of its tmpfs upper.
+    pub tmpfs_bytes: u64,
+    /// Who reads its output.
+    pub readers: Readers,
+}
+
+/// Options of a task, of ours or none.
+pub fn task(any: Option<&Any>) -> Result<TaskOptions, Error> {
     let options: v1::TaskOptions = super::unpack(any, type_url::TASK_OPTIONS)?;
-    let log = Some(options.log_path).filter(|path| !path.is_empty());
+    let path = Some(options.log_path).filter(|path| !path.is_empty());
     let max_bytes = or(options.log_max_bytes, DEFAULT_MAX_BYTES);
-    Ok((log.map(|path| LogOptions { path: path.into(), max_bytes }), options.tmpfs_bytes))
+    Ok(TaskOptions {
+        log: path.map(|path| LogOptions { path: path.into(), max_bytes }),
+        tmpfs_bytes: options.tmpfs_bytes,
+        readers: readers(options.output_is_read),
+    })
+}
+
+/// Who reads a process's output.
+pub fn readers(output_is_read: bool) -> Readers {
+    if output_is_read { Readers::AreThere } else { Readers::ComeAndGo }
 }
 
 fn disk(disk: v1::Disk) -> DiskOption {
@@ -64,7 +85,7 @@ mod tests {
     #[test]
     fn no_options_are_the_defaults() {
         assert_eq!(sandbox(b"").unwrap(), SandboxOptions::default());
-        assert_eq!(task(None).unwrap(), (None, 0));
+        assert_eq!(task(None).unwrap(), TaskOptions::default());
     }
 
     #[test]

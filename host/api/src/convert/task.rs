@@ -6,11 +6,12 @@ use theca_controller::id::ContainerId;
 use theca_controller::sandbox::CreateTask;
 use theca_controller::task::rootfs::RootfsMount;
 use theca_controller::task::state::Phase;
-use theca_controller::task::stdio::{IoRequest, Target};
+use theca_controller::task::stdio::{IoRequest, Readers, Target};
 use theca_controller::task::{AddProcess, AttachPaths, ProcessReport, Which};
 use theca_proto::containerd::task::v3;
 use theca_proto::containerd::v1::types::{ProcessInfo, Status};
-use theca_proto::theca::keeper::v1::AttachRequest;
+use theca_proto::theca::keeper::v1::{AttachRequest, ExecOptions};
+use theca_proto::type_url;
 
 use super::{options, time};
 
@@ -25,7 +26,7 @@ pub fn create(request: v3::CreateTaskRequest) -> Result<CreateTask, Error> {
     if !request.checkpoint.is_empty() || !request.parent_checkpoint.is_empty() {
         return Err(Error::Unsupported("restoring a container from a checkpoint"));
     }
-    let (log, tmpfs_bytes) = options::task(request.options.as_ref())?;
+    let options::TaskOptions { log, tmpfs_bytes, readers } = options::task(request.options.as_ref())?;
     let mount = |mount: theca_proto::containerd::types::Mount| RootfsMount {
         kind: mount.r#type,
         source: mount.source,
@@ -35,7 +36,7 @@ pub fn create(request: v3::CreateTaskRequest) -> Result<CreateTask, Error> {
         id: request.id.parse()?,
         bundle: request.bundle.into(),
         rootfs: request.rootfs.into_iter().map(mount).collect(),
-        io: io(request.terminal, &request.stdin, &request.stdout, &request.stderr)?,
+        io: IoRequest { readers, ..io(request.terminal, &request.stdin, &request.stdout, &request.stderr)? },
         log,
         tmpfs_bytes,
     })
@@ -45,12 +46,24 @@ pub fn create(request: v3::CreateTaskRequest) -> Result<CreateTask, Error> {
 pub fn exec(request: v3::ExecProcessRequest) -> Result<(ContainerId, AddProcess), Error> {
     let spec =
         request.spec.ok_or_else(|| Error::Invalid("the process to add has no specification".into()))?;
+    let options = exec_options(spec)?;
     let add = AddProcess {
         exec: request.exec_id.parse()?,
-        io: io(request.terminal, &request.stdin, &request.stdout, &request.stderr)?,
-        spec: spec.value,
+        io: IoRequest {
+            readers: options::readers(options.output_is_read),
+            ..io(request.terminal, &request.stdin, &request.stdout, &request.stderr)?
+        },
+        spec: options.process.into(),
     };
     Ok((request.id.parse()?, add))
+}
+
+/// A process to add with options of ours, or as containerd gives it, which is without.
+fn exec_options(spec: Any) -> Result<ExecOptions, Error> {
+    match super::named(&spec) == type_url::EXEC_OPTIONS {
+        true => super::unpack(Some(&spec), type_url::EXEC_OPTIONS),
+        false => Ok(ExecOptions { process: spec.value.into(), ..ExecOptions::default() }),
+    }
 }
 
 /// Limits to set, as JSON.
@@ -115,6 +128,7 @@ pub fn io(terminal: bool, stdin: &str, stdout: &str, stderr: &str) -> Result<IoR
         stdin: Target::parse(stdin)?,
         stdout: Target::parse(stdout)?,
         stderr: Target::parse(stderr)?,
+        readers: Readers::default(),
     })
 }
 
@@ -145,6 +159,24 @@ mod tests {
         let request =
             v3::CreateTaskRequest { id: "web".into(), checkpoint: "/ckpt".into(), ..Default::default() };
         assert!(create(request).unwrap_err().to_string().contains("checkpoint is not supported"));
+    }
+
+    #[test]
+    fn a_process_comes_with_options_of_ours_or_as_containerd_gives_it() {
+        use prost::Message;
+        let request = |type_url: &str, value: Vec<u8>| v3::ExecProcessRequest {
+            id: "web".into(),
+            exec_id: "sh".into(),
+            stdout: "/run/fifo".into(),
+            spec: Some(Any { type_url: type_url.into(), value }),
+            ..Default::default()
+        };
+        let (_, theirs) = exec(request(type_url::OCI_PROCESS, b"{}".into())).unwrap();
+        assert_eq!((theirs.spec.as_slice(), theirs.io.readers), (&b"{}"[..], Readers::ComeAndGo));
+        let options = ExecOptions { process: "{}".into(), output_is_read: true };
+        let (_, ours) = exec(request(type_url::EXEC_OPTIONS, options.encode_to_vec())).unwrap();
+        assert_eq!((ours.spec.as_slice(), ours.io.readers), (&b"{}"[..], Readers::AreThere));
+        assert!(exec(request(type_url::EXEC_OPTIONS, b"{}".into())).is_err(), "malformed");
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use anyhow::{Context, bail};
 use oci_spec::runtime::{Process, Spec};
+use prost::Message;
 use prost_types::Any;
 use theca_proto::containerd::task::v3::ExecProcessRequest;
 use theca_proto::containerd::v1::types::Status;
+use theca_proto::theca::keeper::v1::ExecOptions;
 use theca_proto::type_url;
 
 use super::running;
@@ -82,16 +84,15 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         wants_output,
         wants_output && !args.tty,
     )?;
+    let spec = serde_json::to_vec(&process).context("failed to write the process as JSON")?;
+    let options = ExecOptions { process: spec.into(), output_is_read: true };
     let request = ExecProcessRequest {
         exec_id: exec_id.clone(),
         terminal: args.tty,
         stdin: fifos.path(0),
         stdout: fifos.path(1),
         stderr: fifos.path(2),
-        spec: Some(Any {
-            type_url: type_url::OCI_PROCESS.to_owned(),
-            value: serde_json::to_vec(&process).context("failed to write the process as JSON")?,
-        }),
+        spec: Some(Any { type_url: type_url::EXEC_OPTIONS.to_owned(), value: options.encode_to_vec() }),
         ..ExecProcessRequest::default()
     };
     keeper.exec(request).await.map_err(StartError::of_process)?;

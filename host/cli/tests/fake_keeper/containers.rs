@@ -179,6 +179,37 @@ fn the_keeper_s_own_call_tidies_up() {
 }
 
 #[test]
+fn a_container_whose_command_is_killed_goes_on_and_can_be_attached_to() {
+    let fake = Fake::new();
+    let script =
+        "echo ready; read word; head -c 1000000 /dev/zero; echo; echo over; read word; echo $word; exit 3";
+    let mut child = fake
+        .run_command(&["-i", "--name", "web"], &["sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    // Until that is on record, the end of the command undoes it all.
+    eventually("it is known to run", || fake.theca(&["inspect", "web"]).out.contains("\"StartedAt\": \"20"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let attached = |words: &[u8], stdout: Stdio| {
+        let mut child =
+            fake.command(&["attach", "web"]).stdin(Stdio::piped()).stdout(stdout).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(words).unwrap();
+        child
+    };
+    let mut first = attached(b"go\n", Stdio::null());
+    eventually("it writes all of it", || fake.theca(&["logs", "--tail", "1", "web"]).out.contains("over"));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let done = Done::of(attached(b"bye\n", Stdio::piped()).wait_with_output().unwrap());
+    assert_eq!((done.code, done.out.as_str()), (3, "bye\n"));
+    assert_eq!(fake.theca(&["rm", "web"]).code, 0);
+}
+
+#[test]
 fn the_next_command_tidies_up_after_a_killed_run() {
     let fake = Fake::new();
     let mut child = fake

@@ -16,6 +16,8 @@ pub struct Stdio3 {
     pub stdout: String,
     pub stderr: String,
     pub log: String,
+    /// Somebody reads the output already.
+    pub read: bool,
 }
 
 #[derive(Default)]
@@ -100,7 +102,10 @@ impl Process {
     ) -> JoinHandle<()> {
         let sinks = Arc::clone(&self.sinks[index]);
         if !fifo.is_empty() {
-            sinks.lock().unwrap().push(OpenOptions::new().read(true).write(true).open(fifo).unwrap());
+            sinks
+                .lock()
+                .unwrap()
+                .push(OpenOptions::new().read(!self.stdio.read).write(true).open(fifo).unwrap());
         }
         let log = self.stdio.log.clone();
         thread::spawn(move || {

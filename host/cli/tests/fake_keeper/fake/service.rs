@@ -64,7 +64,8 @@ impl task::task_ttrpc::Task for Service {
         let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
         let options = keeper::TaskOptions::decode(request.options.unwrap().value.as_slice()).unwrap();
         let (stdin, stdout, stderr) = (request.stdin, request.stdout, request.stderr);
-        self.add("", &config["process"], Stdio3 { stdin, stdout, stderr, log: options.log_path });
+        let (log, read) = (options.log_path, options.output_is_read);
+        self.add("", &config["process"], Stdio3 { stdin, stdout, stderr, log, read });
         Ok(task::CreateTaskResponse { pid: 1 })
     }
 
@@ -101,9 +102,11 @@ impl task::task_ttrpc::Task for Service {
 
     async fn exec(&self, request: task::ExecProcessRequest) -> Answer<()> {
         self.called("exec");
-        let spec = serde_json::from_slice(&request.spec.unwrap().value).unwrap();
+        let options = keeper::ExecOptions::decode(request.spec.unwrap().value.as_slice()).unwrap();
+        let spec = serde_json::from_slice(&options.process).unwrap();
         let (stdin, stdout, stderr) = (request.stdin, request.stdout, request.stderr);
-        self.add(&request.exec_id, &spec, Stdio3 { stdin, stdout, stderr, log: String::new() });
+        let (log, read) = (String::new(), options.output_is_read);
+        self.add(&request.exec_id, &spec, Stdio3 { stdin, stdout, stderr, log, read });
         Ok(())
     }
 
@@ -191,7 +194,7 @@ impl keeper::keeper_ttrpc::Keeper for Service {
         self.called("attach");
         let process = self.process(&request.exec_id)?;
         let (stdin, stdout, stderr) = (request.stdin, request.stdout, request.stderr);
-        process.attach(&Stdio3 { stdin, stdout, stderr, log: String::new() });
+        process.attach(&Stdio3 { stdin, stdout, stderr, log: String::new(), read: true });
         Ok(keeper::AttachResponse { terminal: false })
     }
 

@@ -30,14 +30,14 @@ pub fn open_reader(path: &Path) -> Result<pipe::Receiver, StdioError> {
     pipe::OpenOptions::new().open_receiver(path).map_err(failed(path))
 }
 
-/// Opens a process's own output. Open for reading too, so that neither a reader that is not there yet nor one that has
-/// left is an error: what is written waits in the FIFO.
+/// Opens an output whose readers come and go. Open for reading too, so that neither a reader that is not there yet nor one
+/// that has left is an error: what is written waits in the FIFO.
 pub fn open_output(path: &Path) -> Result<pipe::Sender, StdioError> {
     pipe::OpenOptions::new().read_write(true).open_sender(path).map_err(failed(path))
 }
 
-/// Opens an attacher's FIFO, whose reader must be there already; its leaving is an error on write.
-pub fn open_attached(path: &Path) -> Result<pipe::Sender, StdioError> {
+/// Opens an output whose reader must be there already; its leaving is an error on write.
+pub fn open_read_output(path: &Path) -> Result<pipe::Sender, StdioError> {
     pipe::OpenOptions::new().open_sender(path).map_err(failed(path))
 }
 

@@ -1,15 +1,16 @@
 //! A process's input and output: streams of the guest on one side, FIFOs, files and the log on the other.
 //!
 //! ```text
-//!   guest ── stdout stream ──▶ output pump ─▶ FIFO of the caller   (waits for its reader)
+//!   guest ── stdout stream ──▶ output pump ─▶ FIFO of the caller   (waits for its reader; see [`Readers`])
 //!                                        ├──▶ log                  (never waits)
 //!                                        └──▶ FIFOs of attachers   (waits a while, then drops them)
 //!   FIFO of the caller ─┐
 //!   FIFOs of attachers ─┴─▶ input pump ── stdin stream ──▶ guest
 //! ```
 //!
-//! Where a FIFO of the caller is, a stream that clients reach by name can be too ([`remote`]). FIFOs are opened before the guest hears of the process, so that a wrong path is an error of the request. The exit of a
-//! process is told only after [`Drain::finish`]: whoever waits for it finds all output written.
+//! Where a FIFO of the caller is, a stream that clients reach by name can be too ([`remote`]). FIFOs are opened before the
+//! guest hears of the process, so that a wrong path is an error of the request. The exit of a process is told only after
+//! [`Drain::finish`]: whoever waits for it finds all output written.
 
 mod fifo;
 mod input;
@@ -114,6 +115,16 @@ impl Target {
     }
 }
 
+/// Who reads the FIFOs of a process's output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readers {
+    /// They come and go, as containerd does when it restarts: output waits for one.
+    #[default]
+    ComeAndGo,
+    /// They are there already. One that has left stays away, and output no longer goes there.
+    AreThere,
+}
+
 /// Input and output that a process is to have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IoRequest {
@@ -125,6 +136,8 @@ pub struct IoRequest {
     pub stdout: Option<Target>,
     /// Where errors go; unused with a terminal.
     pub stderr: Option<Target>,
+    /// Who reads them, where they are FIFOs.
+    pub readers: Readers,
 }
 
 /// Host sides, open; the guest knows nothing of them yet.
@@ -142,7 +155,7 @@ impl Opened {
         for (name, target) in wanted {
             let merged = request.terminal && name == StreamName::Stderr;
             if !merged && (target.is_some() || log.is_some()) {
-                outputs.push((name, Sink::open(target.as_ref(), remotes)?, log.clone()));
+                outputs.push((name, Sink::open(target.as_ref(), request.readers, remotes)?, log.clone()));
             }
         }
         Ok(Self { stdin, outputs })
@@ -242,7 +255,7 @@ impl Stdio {
         let mut readers = Vec::with_capacity(2);
         for (name, path) in [(StreamName::Stdout, &paths.stdout), (StreamName::Stderr, &paths.stderr)] {
             if let Some(path) = path {
-                readers.push((name, fifo::open_attached(path)?));
+                readers.push((name, fifo::open_read_output(path)?));
             }
         }
         for (name, fifo) in readers {

@@ -10,11 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::log::{SharedLog, StreamName};
 use super::remote::Remotes;
-use super::{CHUNK, StdioError, Stream, Target, fifo};
+use super::{CHUNK, Readers, StdioError, Stream, Target, fifo};
 
 /// After the process's end: silence from the guest that is taken for the end of the output. Something it left behind may
 /// hold the output open for ever.
@@ -40,10 +40,16 @@ pub enum Sink {
 
 impl Sink {
     /// Opens `target`.
-    pub fn open(target: Option<&Target>, remotes: &Remotes) -> Result<Self, StdioError> {
+    pub fn open(target: Option<&Target>, readers: Readers, remotes: &Remotes) -> Result<Self, StdioError> {
         match target {
             None => Ok(Self::None),
-            Some(Target::Fifo(path)) => fifo::open_output(path).map(Self::Fifo),
+            Some(Target::Fifo(path)) => {
+                let fifo = match readers {
+                    Readers::ComeAndGo => fifo::open_output(path),
+                    Readers::AreThere => fifo::open_read_output(path),
+                };
+                fifo.map(Self::Fifo)
+            }
             Some(Target::Stream { name, .. }) => Ok(Self::Remote(remotes.claim_output(name)?)),
             Some(Target::File(path)) => {
                 let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
@@ -103,14 +109,15 @@ impl Pump {
         loop {
             let read = tokio::select! {
                 biased;
-                read = guest.read(&mut buffer) => match read {
-                    Ok(read @ 1..) => read,
-                    _ => break,
-                },
+                // Before more output is read, or a process that never pauses would let nobody in.
                 Some(fifo) = self.joined.recv() => {
                     self.attached.push(fifo);
                     continue;
                 }
+                read = guest.read(&mut buffer) => match read {
+                    Ok(read @ 1..) => read,
+                    _ => break,
+                },
                 () = after_end(&mut self.ended, LINGER) => {
                     debug!(stream = stream.id, "the output of an ended process is still open and is cut off");
                     break;
@@ -133,9 +140,16 @@ impl Pump {
             Sink::Fifo(fifo) => write_fifo(fifo, chunk, &mut self.ended).await,
             Sink::Remote(client) => send_remote(client, chunk, &mut self.ended).await,
         };
-        if let Err(error) = written {
-            warn!(%error, "the output's reader is lost, with what was for it");
-            self.sink = Sink::None;
+        match written {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                info!("the output's reader has left");
+                self.sink = Sink::None;
+            }
+            Err(error) => {
+                warn!(%error, "the output's reader is lost, with what was for it");
+                self.sink = Sink::None;
+            }
         }
         let mut kept = Vec::with_capacity(self.attached.len());
         for mut fifo in self.attached.drain(..) {
@@ -147,7 +161,8 @@ impl Pump {
     }
 }
 
-/// Writes all of `chunk`, waiting for the reader: without bound while the process lives.
+/// Writes all of `chunk`, waiting for the reader: without bound while the process lives. That the reader has left is an
+/// error only of a FIFO that is open for writing alone.
 async fn write_fifo(
     fifo: &mut pipe::Sender,
     mut chunk: &[u8],

@@ -110,6 +110,54 @@ async fn a_slow_reader_holds_the_process_back_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_reader_that_was_there_and_has_left_holds_nothing_up() {
+    let mut host = Host::new();
+    let (path, later) = (host.fifo("stdout"), host.fifo("later"));
+    let target = Some(Target::Fifo(path.clone()));
+    let request = IoRequest { stdout: target, readers: Readers::AreThere, ..IoRequest::default() };
+    assert!(Opened::open(&request, None, &Remotes::default()).is_err(), "nobody reads the FIFO");
+    let first = reader(&path);
+    let (log, log_path) = host.log();
+    let (mut stdio, drain) =
+        Opened::open(&request, Some(log), &Remotes::default()).unwrap().connect(&host.vsock);
+    let mut guest = host.stream(&stdio, |ids| ids.stdout).await;
+
+    // More than the FIFO and all that lies between take: the pump waits for the reader.
+    let block = vec![b'x'; 1 << 20];
+    let fill = timeout(Duration::from_millis(300), guest.write_all(&block)).await;
+    assert!(fill.is_err(), "written without a reader");
+    drop(first);
+    timeout(Duration::from_secs(10), guest.write_all(&block)).await.expect("it goes on").unwrap();
+
+    let attached = reader(&later);
+    stdio.attach(&AttachPaths { stdout: Some(later), ..AttachPaths::default() }).unwrap();
+    let seen = tokio::spawn(read_all(attached));
+    guest.write_all(b"\nshown\n").await.unwrap();
+    drop(guest);
+    drain.finish().await;
+    drop(stdio);
+    assert!(seen.await.unwrap().ends_with("\nshown\n"));
+    assert!(std::fs::read_to_string(log_path).unwrap().ends_with(" stdout F shown\n"));
+}
+
+#[tokio::test]
+async fn readers_that_come_and_go_find_what_was_written_between() {
+    let mut host = Host::new();
+    let path = host.fifo("stdout");
+    let request = IoRequest { stdout: Some(Target::Fifo(path.clone())), ..IoRequest::default() };
+    let (stdio, drain) = Opened::open(&request, None, &Remotes::default()).unwrap().connect(&host.vsock);
+    let mut guest = host.stream(&stdio, |ids| ids.stdout).await;
+    drop(reader(&path));
+    guest.write_all(b"between").await.unwrap();
+    let mut next = reader(&path);
+    let mut buffer = [0; 16];
+    let read = timeout(Duration::from_secs(10), next.read(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(&buffer[..read], b"between");
+    drop(guest);
+    drain.finish().await;
+}
+
+#[tokio::test]
 async fn input_ends_when_it_was_closed_and_its_writers_have_gone() {
     let mut host = Host::new();
     let path = host.fifo("stdin");
