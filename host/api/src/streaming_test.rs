@@ -33,6 +33,7 @@ impl Scene {
             bundle: root.path().into(),
             options: SandboxOptions::default(),
             installation: Installation::own(),
+            scratch: root.path().join("scratch"),
             connector: Arc::new(GrpcConnector),
             timeline: Timeline::begin(),
         });

@@ -59,6 +59,13 @@ pub fn state_root() -> PathBuf {
         .map_or_else(|| "/run/theca".into(), PathBuf::from)
 }
 
+/// `THECA_ROOT`, or `/var/lib/theca`.
+pub fn data_root() -> PathBuf {
+    env::var_os("THECA_ROOT")
+        .filter(|root| !root.is_empty())
+        .map_or_else(|| "/var/lib/theca".into(), PathBuf::from)
+}
+
 /// The folder `<root>/<namespace>/<sandbox>`. The value is only its name: nothing happens on drop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunDir {

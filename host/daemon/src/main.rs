@@ -80,7 +80,7 @@ async fn serve(
     scrapes: Option<Scrapes>,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::watch()?;
-    let keepers = HostKeepers::new(keeper_client::program()?, config.state.clone());
+    let keepers = HostKeepers::new(keeper_client::program()?, config.state.clone(), config.root.clone());
     let node = Node::open(Setup {
         keepers: Arc::new(keepers),
         root: config.root,

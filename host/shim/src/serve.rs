@@ -13,7 +13,7 @@ use theca_api::streaming::StreamingService;
 use theca_api::{convert, forward, task};
 use theca_controller::id::Namespace;
 use theca_controller::install::Installation;
-use theca_controller::run_dir::{RunDir, state_root};
+use theca_controller::run_dir::{RunDir, data_root, state_root};
 use theca_controller::sandbox::{Sandbox, Setup, Timeline};
 use theca_controller::sys::{heap, inherit};
 use theca_proto::containerd::services::streaming::v1::streaming_ttrpc;
@@ -49,6 +49,7 @@ pub fn run(args: &Args, listener: RawFd) -> anyhow::Result<()> {
         bundle: args.bundle.clone(),
         options: convert::options::sandbox(&options)?,
         installation: Installation::own(),
+        scratch: data_root().join("tmp"),
         connector: Arc::new(GrpcConnector),
         timeline,
     };

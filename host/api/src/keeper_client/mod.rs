@@ -26,12 +26,13 @@ pub use self::spawn::{NoKeeperProgram, program};
 pub struct HostKeepers {
     program: PathBuf,
     state: PathBuf,
+    root: PathBuf,
 }
 
 impl HostKeepers {
-    /// Keepers that run `program` and live below `state`, `/run/theca`.
-    pub fn new(program: PathBuf, state: PathBuf) -> Self {
-        Self { program, state }
+    /// Keepers that run `program`, live below `state`, `/run/theca`, and put what is large below `root`, `/var/lib/theca`.
+    pub fn new(program: PathBuf, state: PathBuf, root: PathBuf) -> Self {
+        Self { program, state, root }
     }
 
     fn folder(&self, namespace: &Namespace, sandbox: &SandboxId) -> RunDir {
@@ -43,7 +44,7 @@ impl HostKeepers {
 impl Keepers for HostKeepers {
     async fn spawn(&self, launch: Launch) -> Answer<Arc<dyn Keeper>> {
         let (namespace, sandbox) = (launch.namespace.clone(), launch.sandbox.clone());
-        spawn::start(&self.program, &self.state, launch).await?;
+        spawn::start(&self.program, &self.state, &self.root, launch).await?;
         let keeper = self.connect(&namespace, &sandbox).await?;
         keeper.ok_or_else(|| KeeperError::Spawn("it ended as soon as it had started".into()))
     }

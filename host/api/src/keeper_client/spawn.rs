@@ -37,7 +37,7 @@ pub fn program() -> Result<PathBuf, NoKeeperProgram> {
 }
 
 /// Runs `start` and waits for its end; the keeper listens then.
-pub async fn start(program: &Path, state: &Path, launch: Launch) -> Result<(), KeeperError> {
+pub async fn start(program: &Path, state: &Path, root: &Path, launch: Launch) -> Result<(), KeeperError> {
     let failed = |what: &str, error: std::io::Error| {
         KeeperError::Spawn(format!("failed to {what} {}: {error}", program.display()))
     };
@@ -45,6 +45,7 @@ pub async fn start(program: &Path, state: &Path, launch: Launch) -> Result<(), K
         .args(["-namespace", launch.namespace.as_str(), "-id", launch.sandbox.as_str(), "start"])
         .current_dir(&launch.bundle)
         .env("THECA_STATE", state)
+        .env("THECA_ROOT", root)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -138,18 +139,18 @@ mod tests {
     async fn what_a_keeper_complains_is_the_error() {
         let state = tempfile::tempdir().unwrap();
         let program = state.path().join("keeper");
-        std::fs::write(&program, "#!/bin/sh\necho no room >&2\nexit 1\n").unwrap();
+        std::fs::write(&program, "#!/bin/sh\necho no room in $THECA_ROOT >&2\nexit 1\n").unwrap();
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&program, executable).unwrap();
-        let keepers = HostKeepers::new(program, state.path().to_owned());
+        let keepers = HostKeepers::new(program, state.path().to_owned(), "/data".into());
         let Err(error) = keepers.spawn(launch(None)).await else { panic!("it ended with 1") };
-        assert_eq!(error.to_string(), "failed to start the sandbox's keeper: no room");
+        assert_eq!(error.to_string(), "failed to start the sandbox's keeper: no room in /data");
     }
 
     #[tokio::test]
     async fn where_no_keeper_is_there_is_nothing_to_connect_to_or_to_clear() {
         let state = tempfile::tempdir().unwrap();
-        let keepers = HostKeepers::new("/none".into(), state.path().to_owned());
+        let keepers = HostKeepers::new("/none".into(), state.path().to_owned(), "/data".into());
         let (namespace, id) = ("tests".parse().unwrap(), "web".parse().unwrap());
         assert!(keepers.connect(&namespace, &id).await.unwrap().is_none());
         keepers.clear(&namespace, &id).await.unwrap();

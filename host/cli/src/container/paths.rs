@@ -4,6 +4,7 @@
 //! /var/lib/theca/                       THECA_ROOT
 //!   images/                             the image store
 //!   templates/                          empty ext4 disks to copy
+//!   tmp/                                the keepers': images of folders, without names
 //!   names/<name> ─▶ <id>                who has which name
 //!   containers/<id>/
 //!     record.json                       what was asked for and how it went
@@ -32,12 +33,13 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// From `THECA_ROOT` and `THECA_STATE`, else the installed places.
+    /// From `THECA_ROOT` and `THECA_STATE`, else the installed places. Absolute: keepers run in other folders.
     pub fn from_env() -> Self {
         let root = |variable: &str, default: &str| {
-            env::var_os(variable)
-                .filter(|value| !value.is_empty())
-                .map_or_else(|| default.into(), PathBuf::from)
+            let named = env::var_os(variable).filter(|value| !value.is_empty());
+            let path = named.map_or_else(|| default.into(), PathBuf::from);
+            // It fails only where there is no working folder, and then nothing relative can be found.
+            std::path::absolute(&path).unwrap_or(path)
         };
         Self { data: root("THECA_ROOT", "/var/lib/theca"), state: root("THECA_STATE", "/run/theca") }
     }

@@ -106,6 +106,8 @@ impl Starting {
         command
             .args(["-namespace", NAMESPACE, "-id", id.as_str(), "start"])
             .current_dir(bundle)
+            .env("THECA_ROOT", roots.data())
+            .env("THECA_STATE", roots.state())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -169,6 +169,16 @@ fn what_the_sandbox_is_made_of_reaches_the_keeper() {
 }
 
 #[test]
+fn the_keeper_is_told_where_this_command_keeps_things() {
+    let fake = Fake::new();
+    let mut command = fake.run_command(&["--rm"], &["true"]);
+    let done = Done::of(command.current_dir(fake.path()).env("THECA_ROOT", "r").output().unwrap());
+    assert_eq!(done.code, 0, "{}", done.err);
+    let told = std::fs::read_to_string(fake.path().join("data")).unwrap();
+    assert_eq!(told.trim_end(), fake.path().join("r").display().to_string(), "it runs in another folder");
+}
+
+#[test]
 fn bad_input_is_told_and_leaves_nothing() {
     let fake = Fake::new();
     let bundle = fake.path().join("bundle");

@@ -53,6 +53,8 @@ pub struct Setup {
     pub options: SandboxOptions,
     /// Theca's files on this machine.
     pub installation: Installation,
+    /// The folder that takes images of folders; made when it is needed.
+    pub scratch: PathBuf,
     /// How its agent is reached.
     pub connector: Arc<dyn Connector>,
     /// Begun with the keeper.

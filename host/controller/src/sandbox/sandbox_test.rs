@@ -55,6 +55,7 @@ impl Scene {
                 initrd: None,
                 kvm: here.join("kvm"),
             },
+            scratch: here.join("scratch"),
             connector: Arc::new(FakeConnector(agent.clone())),
             timeline: Timeline::begin(),
         });
@@ -396,6 +397,20 @@ async fn a_task_that_nobody_collects_runs_the_exit_command() {
         }
     };
     timeout(Duration::from_secs(10), marked).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_becomes_an_image_in_the_scratch_folder_without_a_name() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    let folder = scene.root.path().join("rootfs");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("file"), "content").unwrap();
+    let mount =
+        RootfsMount { kind: "bind".into(), source: folder.display().to_string(), options: Vec::new() };
+    scene.sandbox.create(CreateTask { rootfs: vec![mount], ..scene.task("web") }).await.unwrap();
+    let scratch = scene.root.path().join("scratch");
+    assert_eq!(fs::read_dir(scratch).unwrap().count(), 0);
+    assert_eq!(scene.agent.calls()[0], "prepare web [0]");
 }
 
 #[tokio::test]

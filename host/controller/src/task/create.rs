@@ -38,6 +38,8 @@ pub struct Creation {
     pub log: Option<LogOptions>,
     /// Bound of the tmpfs upper.
     pub tmpfs_bytes: u64,
+    /// Where images of folders are made.
+    pub scratch: PathBuf,
     /// Whether Delete tidies up in the guest; not where the VM is thrown away.
     pub keep_guest_state: bool,
     /// The VM, as soon as its agent answers.
@@ -87,7 +89,7 @@ impl Creation {
         let mut images = Vec::new();
         for (number, layer) in self.layers.iter().enumerate() {
             if let PlacedLayer::Folder(folder, _) = layer {
-                images.push((number, rootfs::image_of(folder).await?));
+                images.push((number, rootfs::image_of(folder, &self.scratch).await?));
             }
         }
         Ok(images)

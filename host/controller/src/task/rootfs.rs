@@ -6,23 +6,18 @@
 //!   bind, or none     a folder                           ─▶ an EROFS image made of it, the only lower
 //! ```
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::sync::oneshot;
 
+use super::scratch;
 use crate::agent::GuestDisk;
 use crate::sandbox::slots::Placed;
 use crate::vmm::DiskFile;
 use crate::vmm::disk::DiskError;
-
-/// Where the images of folders are made, without a name, if the file system there can do that.
-const SCRATCH: &str = "/var/lib/theca/tmp";
 
 /// Why a root file system cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,10 +51,12 @@ pub enum RootfsError {
         source: io::Error,
     },
     /// The folder could not be turned into an image.
-    #[error("failed to make an image of {}: {why}", folder.display())]
+    #[error("failed to make an image of {} in {}: {why}", folder.display(), scratch.display())]
     Image {
         /// The root folder.
         folder: PathBuf,
+        /// Where the image was to be.
+        scratch: PathBuf,
         /// What went wrong.
         why: String,
     },
@@ -148,40 +145,31 @@ fn existing(folder: PathBuf) -> Result<PathBuf, RootfsError> {
     }
 }
 
-/// Makes an image of `folder` on a thread of its own and answers it as a disk. The image has no name and goes with its
-/// last descriptor.
-pub async fn image_of(folder: &Path) -> Result<DiskFile, RootfsError> {
+/// Makes an image of `folder` on a thread of its own and answers it as a disk. The image is in the folder `scratch`, has no
+/// name and goes with its last descriptor.
+pub async fn image_of(folder: &Path, scratch: &Path) -> Result<DiskFile, RootfsError> {
     let (done, answer) = oneshot::channel();
-    let path = folder.to_owned();
-    let worker = move || drop(done.send(write_image(&path)));
+    let paths = (folder.to_owned(), scratch.to_owned());
+    let worker = move || drop(done.send(write_image(&paths.0, &paths.1)));
     let thread = thread::Builder::new().name("rootfs-image".into()).spawn(worker);
     let failed = |source| RootfsError::Scratch { folder: folder.to_owned(), source };
     thread.map_err(failed)?;
     match answer.await {
         Ok(image) => DiskFile::private(image?).map_err(failed),
-        Err(_) => Err(RootfsError::Image { folder: folder.to_owned(), why: "its thread failed".into() }),
+        Err(_) => Err(not_made(folder, scratch, "its thread failed".into())),
     }
 }
 
-fn write_image(folder: &Path) -> Result<File, RootfsError> {
-    let image =
-        scratch_file().map_err(|source| RootfsError::Scratch { folder: folder.to_owned(), source })?;
+fn write_image(folder: &Path, scratch: &Path) -> Result<File, RootfsError> {
+    let image = scratch::file(scratch)
+        .map_err(|source| RootfsError::Scratch { folder: folder.to_owned(), source })?;
     theca_image::erofs::write_folder(folder, &image)
-        .map_err(|error| RootfsError::Image { folder: folder.to_owned(), why: chain(&error) })?;
+        .map_err(|error| not_made(folder, scratch, chain(&error)))?;
     Ok(image)
 }
 
-/// On disk where possible: in memory, an image would double what the sandbox takes.
-fn scratch_file() -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
-    match options.open(SCRATCH) {
-        Ok(file) => Ok(file),
-        Err(_) => {
-            let memory: OwnedFd = memfd_create(c"theca-rootfs", MFdFlags::MFD_CLOEXEC)?;
-            Ok(memory.into())
-        }
-    }
+fn not_made(folder: &Path, scratch: &Path, why: String) -> RootfsError {
+    RootfsError::Image { folder: folder.to_owned(), scratch: scratch.to_owned(), why }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -49,7 +49,7 @@ impl Fake {
         let state = folder.path().join("s");
         fs::create_dir(folder.path().join("rootfs")).unwrap();
         let script = format!(
-            "#!/bin/sh\ncat > {dir}/options\n[ -e {dir}/broken ] && {{ cat {dir}/broken >&2; exit 1; }}\n\
+            "#!/bin/sh\ncat > {dir}/options\necho $THECA_ROOT > {dir}/data\n[ -e {dir}/broken ] && {{ cat {dir}/broken >&2; exit 1; }}\n\
              mkdir -p {state}/default/$4\nln -s {socket} {state}/default/$4/keeper.sock\n\
              echo '{{\"version\":3,\"address\":\"unix://{state}/default/'$4'/keeper.sock\",\"protocol\":\"ttrpc\"}}'\n",
             dir = folder.path().display(),

@@ -43,6 +43,7 @@ impl Actor {
             io: request.io,
             log: request.log,
             tmpfs_bytes: request.tmpfs_bytes,
+            scratch: self.setup.scratch.clone(),
             keep_guest_state: !self.setup.options.ephemeral,
             booted: self.booted.subscribe(),
             timeline: self.setup.timeline.clone(),
