@@ -3,6 +3,7 @@
 //! ```text
 //!  lock    phase      keeper                 what is done
 //!  taken   any        any                    nothing: a command drives it
+//!  free    none       any                    its making was cut short: remove it, unless it is being made right now
 //!  free    Starting   any                    `run` died: end the sandbox, remove the container
 //!  free    Started    task runs              nothing
 //!  free    Started    task has ended         take its status, end the sandbox, Exited or removed (--rm)
@@ -91,10 +92,10 @@ async fn observe(shelf: &Shelf, id: &ContainerId) -> anyhow::Result<Option<Settl
 async fn settle_locked(shelf: &Shelf, id: &ContainerId, lock: Lock) -> anyhow::Result<Option<Settled>> {
     let record = match shelf.record(id) {
         Ok(Some(record)) => record,
-        // A folder without a record: its making was cut short.
         Ok(None) => {
-            shelf.remove(id, None)?;
-            return Ok(None);
+            // Whoever makes it waits for this lock next.
+            drop(lock);
+            return clear_unmade(shelf, id).await;
         }
         Err(error @ (RecordError::Read { .. } | RecordError::Damaged { .. })) => return Err(error.into()),
     };
@@ -131,6 +132,19 @@ async fn settle_locked(shelf: &Shelf, id: &ContainerId, lock: Lock) -> anyhow::R
             Ok(None)
         }
     }
+}
+
+/// A folder without a record: it is being made, or its making was cut short. Containers are made one after the other, so
+/// once none is being made, one that still has no record never will.
+async fn clear_unmade(shelf: &Shelf, id: &ContainerId) -> anyhow::Result<Option<Settled>> {
+    let nobody_makes = shelf.lock_names_within(PATIENCE).await?;
+    if nobody_makes.is_some() && shelf.record(id)?.is_none() {
+        shelf.remove(id, None)?;
+        return Ok(None);
+    }
+    drop(nobody_makes);
+    // It is there now, and whoever made it drives it.
+    observe(shelf, id).await
 }
 
 /// Ends the sandbox of a container whose task has ended, and records how it ended, or removes it if it was to be removed.
@@ -191,5 +205,67 @@ async fn status(keeper: &Keeper) -> Result<Option<Status>, KeeperError> {
         Ok(state) => Ok(Some(state.status())),
         Err(error) if error.is_not_found() || error.is_gone() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::super::{Roots, record_for_tests};
+    use super::*;
+
+    fn a_shelf() -> (tempfile::TempDir, Shelf) {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(Roots::below(folder.path()));
+        (folder, shelf)
+    }
+
+    #[tokio::test]
+    async fn a_container_that_is_being_made_is_not_taken_for_the_rest_of_one() {
+        let (_folder, shelf) = a_shelf();
+        let record = record_for_tests("web");
+        let folder = shelf.folder(&record.id);
+        // What `Shelf::add` has done when it is about to take the container's lock.
+        let making = shelf.lock_names_within(PATIENCE).await.unwrap().expect("nobody else makes one");
+        fs::create_dir_all(folder.bundle()).unwrap();
+        let goes_on = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let lock = Lock::try_take(&folder.lock()).unwrap().expect("settling waits without it");
+            record.write(&folder.record()).unwrap();
+            drop(making);
+            lock
+        };
+        let (settled, _lock) = tokio::join!(settle(&shelf, &record.id), goes_on);
+        assert_eq!(settled.unwrap().expect("it is there").record, record);
+    }
+
+    #[tokio::test]
+    async fn a_container_whose_making_was_cut_short_is_removed() {
+        let (_folder, shelf) = a_shelf();
+        let id = ContainerId::random().unwrap();
+        fs::create_dir_all(shelf.folder(&id).bundle()).unwrap();
+        sweep(&shelf).await.unwrap();
+        assert!(shelf.ids().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn containers_are_made_while_others_are_swept() {
+        let (_folder, shelf) = a_shelf();
+        let making = thread::spawn({
+            let shelf = shelf.clone();
+            move || {
+                for _ in 0..100 {
+                    let record = record_for_tests("placeholder");
+                    let add = shelf.add(&record.id.clone(), None, |name| Record { name, ..record });
+                    add.unwrap().removed_on_drop(false);
+                }
+            }
+        });
+        while !making.is_finished() {
+            sweep(&shelf).await.unwrap();
+        }
+        making.join().unwrap();
+        assert_eq!(shelf.ids().unwrap().len(), 100);
     }
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::held::Held;
 use super::id::ContainerId;
@@ -97,7 +98,8 @@ impl Shelf {
         };
         let folder = self.folder(id);
         make_private(&names).map_err(failed("make", &names))?;
-        let name_lock = names.join(".lock");
+        let name_lock = self.name_lock();
+        // Until the record is written, so that nobody takes this for a container whose making was cut short.
         let naming = Lock::take(&name_lock).map_err(failed("lock", &name_lock))?;
         let name = self.free_name(id, name)?;
 
@@ -112,6 +114,19 @@ impl Shelf {
         symlink(new.record.id.as_str(), &link).map_err(failed("make", &link))?;
         drop(naming);
         Ok(new)
+    }
+
+    /// Keeps containers from being made; `None` if one is being made for longer than `patience`.
+    pub async fn lock_names_within(&self, patience: Duration) -> Result<Option<Lock>, ShelfError> {
+        let names = self.roots.names();
+        make_private(&names).map_err(|source| ShelfError::Io { action: "make", path: names, source })?;
+        let path = self.name_lock();
+        let lock = Lock::take_within(&path, patience).await;
+        lock.map_err(|source| ShelfError::Io { action: "lock", path, source })
+    }
+
+    fn name_lock(&self) -> PathBuf {
+        self.roots.names().join(".lock")
     }
 
     /// The name wanted, or one made up, with no living owner and no link in the way. The names are locked.
