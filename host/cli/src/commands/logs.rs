@@ -1,9 +1,11 @@
 //! `theca logs`: what a container has written, and with `-f` what it goes on to write.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::running::look_up;
 use crate::container::{Roots, Shelf};
@@ -68,20 +70,32 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let mut entries = reader.read().with_context(|| format!("failed to read {}", path.display()))?;
     entries.retain(|entry| choice.wants(entry));
     let shown = lines.map_or(entries.as_slice(), |lines| tail(&entries, lines));
-    choice.print(shown)?;
-    let mut over = !args.follow;
-    while !over {
+    let mut over = !choice.print(shown)? || !args.follow;
+    // A reader that has left (`| head`) ends it, be there something to write or not.
+    while !over && is_read(io::stdout()) {
         // Asked before reading: what a container wrote before it ended is still shown.
         over = !shelf.folder(&record.id).path().exists()
             || look_up(&shelf, record.id.as_str()).await.map_or(true, |settled| settled.live.is_none());
         let mut entries = reader.read().with_context(|| format!("failed to read {}", path.display()))?;
         entries.retain(|entry| choice.wants(entry));
-        choice.print(&entries)?;
+        over |= !choice.print(&entries)?;
         if !over {
             tokio::time::sleep(INTERVAL).await;
         }
     }
     Ok(0)
+}
+
+/// Whether what is written to `output` can still reach somebody: no longer, once a pipe's reader or a terminal has gone.
+fn is_read(output: impl AsFd) -> bool {
+    let mut asked = [PollFd::new(output.as_fd(), PollFlags::empty())];
+    match poll(&mut asked, PollTimeout::ZERO) {
+        Ok(_) => {
+            asked[0].revents().is_none_or(|told| !told.intersects(PollFlags::POLLERR | PollFlags::POLLHUP))
+        }
+        // Writing will tell.
+        Err(_) => true,
+    }
 }
 
 impl Choice {
@@ -92,10 +106,12 @@ impl Choice {
             && self.until.as_deref().is_none_or(|until| of(&entry.time) <= of(until))
     }
 
-    fn print(&mut self, entries: &[Entry]) -> io::Result<()> {
+    /// Answers whether somebody still reads.
+    fn print(&mut self, entries: &[Entry]) -> io::Result<bool> {
         match entries.iter().try_for_each(|entry| self.print_one(entry)) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other,
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -110,5 +126,21 @@ impl Choice {
         *fresh = entry.ends_line();
         out.write_all(&entry.text)?;
         out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_read_until_its_reader_has_gone() {
+        let (reader, writer) = io::pipe().unwrap();
+        assert!(is_read(&writer));
+        (&writer).write_all(&[b'x'; 4096]).unwrap();
+        assert!(is_read(&writer));
+        drop(reader);
+        assert!(!is_read(&writer));
+        assert!(is_read(tempfile::tempfile().unwrap()), "a file always is");
     }
 }

@@ -88,6 +88,23 @@ fn logs_tell_what_was_written() {
 }
 
 #[test]
+fn following_a_log_ends_with_its_reader() {
+    let fake = Fake::new();
+    // One goes on to write, the other falls silent.
+    for (name, then) in [("loud", "while :; do echo more; sleep 0.05; done"), ("silent", "exec sleep 60")] {
+        let script = format!("echo begun; {then}");
+        assert_eq!(fake.run(&["-d", "--name", name], &["sh", "-c", &script]).code, 0);
+        let mut child = fake.command(&["logs", "-f", name]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 6]).unwrap();
+        drop(stdout);
+        eventually("the command ends", || child.try_wait().unwrap().is_some());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert_eq!(fake.theca(&["rm", "-f", name]).code, 0);
+    }
+}
+
+#[test]
 fn wait_tells_exit_statuses_before_and_after_the_end() {
     let fake = Fake::new();
     let done = fake.run(&["-d", "--name", "web"], &["sh", "-c", "sleep 0.2; exit 3"]);
