@@ -6,7 +6,7 @@ use theca_controller::sandbox::CreateTask;
 use theca_controller::sandbox::history::{Event, Happening};
 use theca_controller::task::rootfs::RootfsMount;
 use theca_controller::task::state::Phase;
-use theca_controller::task::{AddProcess, ProcessDetail};
+use theca_controller::task::{AddProcess, Kept, ProcessDetail};
 use theca_proto::containerd::v1::services::shim::{CreateRequest, ExecRequest};
 use theca_proto::containerd::v1::types;
 use types::event::EventType;
@@ -45,7 +45,7 @@ pub fn exec(request: ExecRequest, exec: ExecId) -> Result<AddProcess, Error> {
     let spec =
         request.spec.ok_or_else(|| Error::Invalid("the process to add has no specification".into()))?;
     let io = task::io(request.terminal, &request.stdin, &request.stdout, &request.stderr)?;
-    Ok(AddProcess { exec, io, spec: spec.value })
+    Ok(AddProcess { exec, io, spec: spec.value, kept: Kept::UntilDelete })
 }
 
 /// A process, if it has a pid: one that was added by another interface and not started has none yet.

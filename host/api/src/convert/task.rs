@@ -7,7 +7,7 @@ use theca_controller::sandbox::CreateTask;
 use theca_controller::task::rootfs::RootfsMount;
 use theca_controller::task::state::Phase;
 use theca_controller::task::stdio::{IoRequest, Readers, Target};
-use theca_controller::task::{AddProcess, AttachPaths, ProcessReport, Which};
+use theca_controller::task::{AddProcess, AttachPaths, Kept, ProcessReport, Which};
 use theca_proto::containerd::task::v3;
 use theca_proto::containerd::v1::types::{ProcessInfo, Status};
 use theca_proto::theca::keeper::v1::{AttachRequest, ExecOptions};
@@ -54,6 +54,7 @@ pub fn exec(request: v3::ExecProcessRequest) -> Result<(ContainerId, AddProcess)
             ..io(request.terminal, &request.stdin, &request.stdout, &request.stderr)?
         },
         spec: options.process.into(),
+        kept: if options.forget { Kept::ForAWhile } else { Kept::UntilDelete },
     };
     Ok((request.id.parse()?, add))
 }
@@ -172,10 +173,11 @@ mod tests {
             ..Default::default()
         };
         let (_, theirs) = exec(request(type_url::OCI_PROCESS, b"{}".into())).unwrap();
-        assert_eq!((theirs.spec.as_slice(), theirs.io.readers), (&b"{}"[..], Readers::ComeAndGo));
-        let options = ExecOptions { process: "{}".into(), output_is_read: true };
+        let told = |add: AddProcess| (add.spec, add.io.readers, add.kept);
+        assert_eq!(told(theirs), (b"{}".into(), Readers::ComeAndGo, Kept::UntilDelete));
+        let options = ExecOptions { process: "{}".into(), output_is_read: true, forget: true };
         let (_, ours) = exec(request(type_url::EXEC_OPTIONS, options.encode_to_vec())).unwrap();
-        assert_eq!((ours.spec.as_slice(), ours.io.readers), (&b"{}"[..], Readers::AreThere));
+        assert_eq!(told(ours), (b"{}".into(), Readers::AreThere, Kept::ForAWhile));
         assert!(exec(request(type_url::EXEC_OPTIONS, b"{}".into())).is_err(), "malformed");
     }
 

@@ -85,7 +85,8 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         wants_output && !args.tty,
     )?;
     let spec = serde_json::to_vec(&process).context("failed to write the process as JSON")?;
-    let options = ExecOptions { process: spec.into(), output_is_read: true };
+    // In the background, left or killed, this command is not there to see the end.
+    let options = ExecOptions { process: spec.into(), output_is_read: true, forget: true };
     let request = ExecProcessRequest {
         exec_id: exec_id.clone(),
         terminal: args.tty,

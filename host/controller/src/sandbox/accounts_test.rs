@@ -8,7 +8,12 @@ async fn processes_are_listed_from_exec_to_delete_with_their_pids_in_the_guest()
     scene.start("web").await.unwrap();
     let task = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
     let spec = br#"{"args":["sleep","9"]}"#.to_vec();
-    let add = AddProcess { exec: "shell".parse().unwrap(), io: IoRequest::default(), spec };
+    let add = AddProcess {
+        exec: "shell".parse().unwrap(),
+        io: IoRequest::default(),
+        spec,
+        kept: Kept::UntilDelete,
+    };
     task.ask(|reply| TaskRequest::Exec(Box::new(add), reply)).await.unwrap();
     let which = || Some("shell".parse().unwrap());
     let list = async || {
@@ -27,6 +32,45 @@ async fn processes_are_listed_from_exec_to_delete_with_their_pids_in_the_guest()
     assert!(told(1).contains("sleep"));
     task.ask(|reply| TaskRequest::Delete(which(), reply)).await.unwrap();
     assert_eq!(list().await, [(FIRST_PID, Phase::Running)]);
+}
+
+#[tokio::test]
+async fn an_exec_that_nobody_deletes_is_forgotten_if_it_was_to_be() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    scene.start("web").await.unwrap();
+    let task = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
+    let mut pid = FIRST_PID;
+    for (name, kept) in
+        [("left", Kept::ForAWhile), ("deleted", Kept::ForAWhile), ("theirs", Kept::UntilDelete)]
+    {
+        let add =
+            AddProcess { exec: name.parse().unwrap(), io: IoRequest::default(), spec: "{}".into(), kept };
+        task.ask(|reply| TaskRequest::Exec(Box::new(add), reply)).await.unwrap();
+        let which = || Some(name.parse().unwrap());
+        task.ask(|reply| TaskRequest::Start(which(), reply)).await.unwrap();
+        pid += 1;
+        scene.agent.end(pid, 3);
+        assert_eq!(task.wait(which()).await.unwrap().status, 3);
+        assert_eq!(task.wait(which()).await.unwrap().status, 3, "whoever asks at once is in time");
+        if name == "deleted" {
+            task.ask(|reply| TaskRequest::Delete(which(), reply)).await.unwrap();
+        }
+    }
+    let names = async || {
+        let processes = task.ask(TaskRequest::Processes).await.unwrap();
+        processes
+            .into_iter()
+            .filter_map(|process| process.exec)
+            .map(|exec| exec.to_string())
+            .collect::<Vec<_>>()
+    };
+    let forgotten = async {
+        while names().await != ["theirs"] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), forgotten).await.unwrap();
 }
 
 /// What has happened so far, each with whom and its pid in the guest.
@@ -56,7 +100,12 @@ async fn what_happens_to_a_container_is_told_in_order() {
     let task = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
     task.ask(TaskRequest::Pause).await.unwrap();
     task.ask(TaskRequest::Resume).await.unwrap();
-    let add = AddProcess { exec: "sh".parse().unwrap(), io: IoRequest::default(), spec: "{}".into() };
+    let add = AddProcess {
+        exec: "sh".parse().unwrap(),
+        io: IoRequest::default(),
+        spec: "{}".into(),
+        kept: Kept::UntilDelete,
+    };
     task.ask(|reply| TaskRequest::Exec(Box::new(add), reply)).await.unwrap();
     task.ask(|reply| TaskRequest::Start(Some("sh".parse().unwrap()), reply)).await.unwrap();
     scene.agent.run_out_of_memory("web");

@@ -15,7 +15,7 @@ use crate::agent::Code;
 use crate::sys::pidfd::PidFd;
 use crate::task::state::Phase;
 use crate::task::stdio::Target;
-use crate::task::{AddProcess, Exit};
+use crate::task::{AddProcess, Exit, Kept};
 use crate::testing::agent::{FIRST_PID, FakeAgent, FakeConnector};
 use crate::testing::{fifo, vmm};
 
@@ -182,7 +182,12 @@ async fn an_exec_has_a_life_of_its_own() {
     let task = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
     let which = || Some("shell".parse().unwrap());
     let add = |spec: &str| {
-        let add = AddProcess { exec: "shell".parse().unwrap(), io: IoRequest::default(), spec: spec.into() };
+        let add = AddProcess {
+            exec: "shell".parse().unwrap(),
+            io: IoRequest::default(),
+            spec: spec.into(),
+            kept: Kept::UntilDelete,
+        };
         task.ask(|reply| TaskRequest::Exec(Box::new(add), reply))
     };
     assert!(matches!(add("[]").await, Err(Error::Bundle(_))));
@@ -204,7 +209,12 @@ async fn the_end_of_init_is_told_after_those_of_its_execs() {
     scene.start("web").await.unwrap();
     let task = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
     let which = || Some("shell".parse().unwrap());
-    let add = AddProcess { exec: "shell".parse().unwrap(), io: IoRequest::default(), spec: "{}".into() };
+    let add = AddProcess {
+        exec: "shell".parse().unwrap(),
+        io: IoRequest::default(),
+        spec: "{}".into(),
+        kept: Kept::UntilDelete,
+    };
     task.ask(|reply| TaskRequest::Exec(Box::new(add), reply)).await.unwrap();
     task.ask(|reply| TaskRequest::Start(which(), reply)).await.unwrap();
     scene.agent.refuse("kill", Code::NotFound, "all are gone");

@@ -46,6 +46,18 @@ pub struct AddProcess {
     pub io: IoRequest,
     /// An OCI `Process` as JSON.
     pub spec: Vec<u8>,
+    /// Until when it is known.
+    pub kept: Kept,
+}
+
+/// Until when an added process that has ended is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kept {
+    /// Until Delete, which containerd never leaves out.
+    #[default]
+    UntilDelete,
+    /// For a while, or until Delete: whoever added it may be gone.
+    ForAWhile,
 }
 
 /// A process as State tells it.

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::stdio::{Drain, IoRequest, Stdio};
-use super::{Exit, state::Phase};
+use super::{Exit, Kept, state::Phase};
 use crate::agent::{AgentError, CgroupFiles};
 use crate::id::ContainerId;
 use crate::sandbox::boot::Vm;
@@ -33,6 +33,8 @@ pub struct Process {
     pub io: IoRequest,
     /// An OCI `Process` as JSON, for an exec.
     pub spec: Vec<u8>,
+    /// Until when it is known, for an exec.
+    pub kept: Kept,
     /// Where it stands.
     pub state: ProcessState,
     /// Seen by whoever waits.
@@ -83,14 +85,14 @@ pub struct Ended {
 
 impl Process {
     /// An exec that was described.
-    pub fn added(io: IoRequest, spec: Vec<u8>) -> Self {
-        Self { io, spec, state: ProcessState::Added, exit: watch::Sender::new(None), drain: None }
+    pub fn added(io: IoRequest, spec: Vec<u8>, kept: Kept) -> Self {
+        Self { io, spec, kept, state: ProcessState::Added, exit: watch::Sender::new(None), drain: None }
     }
 
     /// An init that exists.
     pub fn live(io: IoRequest, stage: Stage, live: Live, drain: Drain) -> Self {
-        let exit = watch::Sender::new(None);
-        Self { io, spec: Vec::new(), state: ProcessState::Live(stage, live), exit, drain: Some(drain) }
+        let (exit, kept) = (watch::Sender::new(None), Kept::default());
+        Self { io, spec: Vec::new(), kept, state: ProcessState::Live(stage, live), exit, drain: Some(drain) }
     }
 
     /// Lets others see its end through `exit`.

@@ -103,6 +103,7 @@ impl task::task_ttrpc::Task for Service {
     async fn exec(&self, request: task::ExecProcessRequest) -> Answer<()> {
         self.called("exec");
         let options = keeper::ExecOptions::decode(request.spec.unwrap().value.as_slice()).unwrap();
+        assert!(options.forget, "a killed command deletes nothing");
         let spec = serde_json::from_slice(&options.process).unwrap();
         let (stdin, stdout, stderr) = (request.stdin, request.stdout, request.stderr);
         let (log, read) = (String::new(), options.output_is_read);

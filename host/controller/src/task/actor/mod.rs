@@ -1,10 +1,10 @@
 //! The task that owns a container. Every request is checked against the state, done, and answered, in order; ends of
 //! processes come in between.
 
+mod execs;
 mod reports;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +19,8 @@ use super::process::{self, Ended, Live, Process, ProcessState, Stage};
 use super::state::{self, Phase, TaskRefusal, Verb};
 use super::stdio::Opened;
 use super::stdio::remote::Remotes;
-use super::{AddProcess, AttachPaths, Exit, TaskRequest, Which};
+use super::{AttachPaths, Exit, TaskRequest, Which};
 use crate::agent::{AgentError, CgroupFiles, Target};
-use crate::bundle;
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, ExecId};
 use crate::sandbox::Reply;
@@ -46,6 +45,8 @@ struct Task {
     init_end: Option<HeldEnd>,
     /// Execs that the guest is told to forget; nobody waits for that.
     forgetting: JoinSet<()>,
+    /// Execs that are to be forgotten, each with the phase that it is kept in for a while.
+    kept: JoinSet<(ExecId, Phase)>,
     keep_guest_state: bool,
     timeline: Timeline,
     history: History,
@@ -88,6 +89,7 @@ pub async fn run(
         tokio::select! {
             biased;
             Some(Ok((which, ended))) = task.ends.join_next() => task.ended(&which, ended),
+            Some(Ok((exec, phase))) = task.kept.join_next() => task.forget_exec(exec, phase),
             () = passed(task.init_end.as_ref().map(|held| held.until)) => task.tell_init_end(),
             request = inbox.recv() => match request {
                 None => return,
@@ -114,7 +116,7 @@ impl Task {
         watch_end(&mut ends, &vm, &id, None, &mut init);
         let (bundle, execs) = (creation.bundle, BTreeMap::new());
         let (keep_guest_state, timeline) = (creation.keep_guest_state, creation.timeline);
-        let forgetting = JoinSet::new();
+        let (forgetting, kept) = (JoinSet::new(), JoinSet::new());
         let init_end = None;
         let (history, remotes, memory_kills) = (creation.history, creation.remotes, 0);
         let task = Self {
@@ -126,6 +128,7 @@ impl Task {
             ends,
             init_end,
             forgetting,
+            kept,
             keep_guest_state,
             timeline,
             history,
@@ -189,18 +192,6 @@ impl Task {
         watch_end(&mut self.ends, &self.vm, &self.id, Some(exec.clone()), process);
         self.tell(&Some(exec), Happening::ExecStarted);
         Ok(self.vm.vmm.pid())
-    }
-
-    fn add(&mut self, add: AddProcess) -> Result<()> {
-        self.accept(&None, Verb::Exec)?;
-        let spec = bundle::guest_process(&add.spec, add.io.terminal)?;
-        let which = Some(add.exec.clone());
-        match self.execs.entry(add.exec) {
-            Entry::Occupied(taken) => return Err(Error::ExecExists(taken.key().clone())),
-            Entry::Vacant(free) => free.insert(Process::added(add.io, spec)),
-        };
-        self.tell(&which, Happening::ExecAdded);
-        Ok(())
     }
 
     async fn kill(&self, which: &Which, signal: u32, all: bool) -> Result<()> {
@@ -275,17 +266,6 @@ impl Task {
         Ok(process.io.terminal)
     }
 
-    async fn delete_exec(&mut self, exec: ExecId) -> Result<(u32, Exit)> {
-        let which = Some(exec);
-        self.accept(&which, Verb::Delete)?;
-        let Some(exec) = which else { return Err(Error::UnknownContainer) };
-        let process = self.execs.remove(&exec).ok_or(Error::UnknownExec(exec))?;
-        self.remotes.release(&process.io);
-        // One that was never started has nothing to tell.
-        let never = Exit { status: 0, at: std::time::SystemTime::UNIX_EPOCH };
-        Ok((self.vm.vmm.pid(), process.exit().unwrap_or(never)))
-    }
-
     /// Forgets the task, in the guest too. What the guest fails to tidy up is logged: the task is gone all the same.
     async fn delete(&mut self) -> Result<(u32, Exit)> {
         self.accept(&None, Verb::Delete)?;
@@ -345,10 +325,6 @@ impl Task {
         }
     }
 
-    fn has_live_execs(&self) -> bool {
-        self.execs.values().any(|exec| exec.guest_pid().is_some())
-    }
-
     fn stopped(&mut self, which: &Which, exit: Exit) {
         info!(container = %self.id, exec = which.as_ref().map(ExecId::as_str), status = exit.status, "process ended");
         if self.process(which).is_err() {
@@ -358,14 +334,8 @@ impl Task {
         let Ok(process) = self.process_mut(which) else { return };
         let guest_pid = process.guest_pid();
         process.stop(exit);
-        if which.is_some() {
-            let (agent, id) = (self.vm.agent.clone(), self.id.clone());
-            self.forgetting.spawn(async move {
-                if let Err(error) = agent.delete(&id, guest_pid).await {
-                    debug!(container = %id, %error, "the guest keeps the status of an exec");
-                }
-            });
-            while self.forgetting.try_join_next().is_some() {}
+        if let Some(exec) = which {
+            self.exec_stopped(exec, guest_pid);
         }
     }
 

@@ -1,0 +1,87 @@
+//! Processes that are added to a container, until they are forgotten.
+
+use std::collections::btree_map::Entry;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::debug;
+
+use super::Task;
+use crate::bundle;
+use crate::error::{Error, Result};
+use crate::id::ExecId;
+use crate::sandbox::history::Happening;
+use crate::task::process::Process;
+use crate::task::state::{Phase, Verb};
+use crate::task::{AddProcess, Exit, Kept};
+
+/// How long the end of an exec can be asked for that is forgotten by itself: long enough for a request that was under way.
+const ENDED: Duration = Duration::from_secs(2);
+/// How long one of those may take to be started.
+const UNSTARTED: Duration = Duration::from_secs(60);
+
+impl Task {
+    pub(super) fn add(&mut self, add: AddProcess) -> Result<()> {
+        self.accept(&None, Verb::Exec)?;
+        let spec = bundle::guest_process(&add.spec, add.io.terminal)?;
+        let which = Some(add.exec.clone());
+        match self.execs.entry(add.exec) {
+            Entry::Occupied(taken) => return Err(Error::ExecExists(taken.key().clone())),
+            Entry::Vacant(free) => free.insert(Process::added(add.io, spec, add.kept)),
+        };
+        if let (Some(exec), Kept::ForAWhile) = (&which, add.kept) {
+            self.keep_for(UNSTARTED, exec, Phase::Added);
+        }
+        self.tell(&which, Happening::ExecAdded);
+        Ok(())
+    }
+
+    pub(super) async fn delete_exec(&mut self, exec: ExecId) -> Result<(u32, Exit)> {
+        let which = Some(exec);
+        self.accept(&which, Verb::Delete)?;
+        let Some(exec) = which else { return Err(Error::UnknownContainer) };
+        let process = self.execs.remove(&exec).ok_or(Error::UnknownExec(exec))?;
+        self.remotes.release(&process.io);
+        // One that was never started has nothing to tell.
+        let never = Exit { status: 0, at: std::time::SystemTime::UNIX_EPOCH };
+        Ok((self.vm.vmm.pid(), process.exit().unwrap_or(never)))
+    }
+
+    /// An exec has ended: the guest need not keep its status, and perhaps nobody will ask for it here.
+    pub(super) fn exec_stopped(&mut self, exec: &ExecId, guest_pid: Option<u32>) {
+        let (agent, id) = (self.vm.agent.clone(), self.id.clone());
+        self.forgetting.spawn(async move {
+            if let Err(error) = agent.delete(&id, guest_pid).await {
+                debug!(container = %id, %error, "the guest keeps the status of an exec");
+            }
+        });
+        while self.forgetting.try_join_next().is_some() {}
+        if self.execs.get(exec).is_some_and(|process| process.kept == Kept::ForAWhile) {
+            self.keep_for(ENDED, exec, Phase::Stopped);
+        }
+    }
+
+    fn keep_for(&mut self, time: Duration, exec: &ExecId, phase: Phase) {
+        let exec = exec.clone();
+        self.kept.spawn(async move {
+            sleep(time).await;
+            (exec, phase)
+        });
+    }
+
+    /// Forgets an exec that still stands where it was to be kept for a while.
+    pub(super) fn forget_exec(&mut self, exec: ExecId, phase: Phase) {
+        if let Entry::Occupied(kept) = self.execs.entry(exec)
+            && kept.get().kept == Kept::ForAWhile
+            && kept.get().phase() == phase
+        {
+            let (exec, process) = kept.remove_entry();
+            self.remotes.release(&process.io);
+            debug!(container = %self.id, %exec, ?phase, "exec forgotten");
+        }
+    }
+
+    pub(super) fn has_live_execs(&self) -> bool {
+        self.execs.values().any(|exec| exec.guest_pid().is_some())
+    }
+}
