@@ -10,6 +10,10 @@ use crate::container::{Phase, Roots, Shelf, Source};
 use crate::error::FAILED;
 use crate::keeper::Keeper;
 use crate::output::{self, Template, time};
+use crate::spec::limits::CPU_PERIOD_US;
+
+/// Billionths in one.
+const NANOS: u64 = 1_000_000_000;
 
 /// Flags of `inspect`.
 #[derive(clap::Args, Debug)]
@@ -91,13 +95,28 @@ async fn describe(shelf: &Shelf, settled: &Settled) -> anyhow::Result<Value> {
             "NetworkMode": "none",
             "ReadonlyRootfs": spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
             "Memory": settings.memory_mib << 20,
-            "NanoCpus": u64::from(settings.vcpus) * 1_000_000_000,
+            "NanoCpus": nano_cpus(settings.vcpus, &spec),
             "LogConfig": {"Type": "cri", "Path": folder.log()},
         },
         "LogPath": folder.log(),
         "BundlePath": folder.bundle(),
         "Sandbox": sandbox,
     }))
+}
+
+/// Processor time that the container may have, in billionths of a processor: all of its VM's, or the quota of them.
+fn nano_cpus(vcpus: u32, spec: &Spec) -> u64 {
+    let all = u64::from(vcpus) * NANOS;
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let Some(cpu) = resources.and_then(|resources| resources.cpu().as_ref()) else { return all };
+    // No quota is -1 or left out, as in cgroups.
+    let Some(quota) = cpu.quota().and_then(|quota| u64::try_from(quota).ok()).filter(|quota| *quota > 0)
+    else {
+        return all;
+    };
+    let period = cpu.period().filter(|period| *period > 0).unwrap_or(CPU_PERIOD_US);
+    let nanos = u128::from(quota) * u128::from(NANOS) / u128::from(period);
+    u64::try_from(nanos).unwrap_or(u64::MAX).min(all)
 }
 
 fn state(settled: &Settled, pid: u32, oom_killed: bool) -> Value {
@@ -153,4 +172,25 @@ async fn sandbox(keeper: &Keeper) -> anyhow::Result<Value> {
         "guest_used_bytes": info.guest_used_bytes,
         "agent_resident_bytes": info.agent_resident_bytes,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_the_quota_or_all_that_the_vm_has() {
+        for (vcpus, cpu, expected) in [
+            (2, json!({}), 2_000_000_000),
+            (1, json!({"cpu": {"quota": 50_000, "period": 100_000}}), 500_000_000),
+            (2, json!({"cpu": {"quota": 150_000}}), 1_500_000_000),
+            (2, json!({"cpu": {"quota": -1, "period": 100_000}}), 2_000_000_000),
+            (2, json!({"cpu": {"quota": 20_000, "period": 0}}), 200_000_000),
+            (1, json!({"cpu": {"quota": i64::MAX, "period": 1}}), 1_000_000_000),
+        ] {
+            let spec = json!({"ociVersion": "1.2.0", "linux": {"resources": cpu}});
+            let spec: Spec = serde_json::from_value(spec).unwrap();
+            assert_eq!(nano_cpus(vcpus, &spec), expected, "{vcpus} {cpu}");
+        }
+    }
 }
