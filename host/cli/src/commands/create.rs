@@ -25,6 +25,6 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     held.removed_on_drop(false);
     output::line(held.record.id.as_str())?;
     drop(held);
-    sweep(&shelf).await?;
+    sweep(&shelf).await;
     Ok(0)
 }

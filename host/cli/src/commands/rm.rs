@@ -33,7 +33,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let shelf = Shelf::new(Roots::from_env());
     let mut names = args.containers.clone();
     if args.all {
-        settle::sweep(&shelf).await?;
+        settle::sweep(&shelf).await;
         for id in shelf.ids()? {
             if args.force || settle::settle(&shelf, &id).await?.is_some_and(|settled| settled.live.is_none())
             {

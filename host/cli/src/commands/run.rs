@@ -53,7 +53,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         let manner = Manner::of(terminal, stdin, &args.detach_keys, args.sig_proxy);
         attached(&plan, made, &mut signals, manner).await
     };
-    sweep(&shelf).await?;
+    sweep(&shelf).await;
     code
 }
 

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -147,12 +149,23 @@ impl Record {
         serde_json::from_slice(&text).map_err(|source| RecordError::Damaged { path: path.to_owned(), source })
     }
 
-    /// Replaces the record at `path`: a reader, or a crash, sees the old one or the new one.
+    /// Replaces the record at `path`: a reader, or a crash, sees the old one or the new one. That of a container which is
+    /// kept is whole after a power cut too.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let next = path.with_extension("json.next");
-        let mut file = File::create(&next)?;
+        let next = path.with_extension(format!("json.{}-{}", process::id(), next_number()));
+        let replaced = self.write_new(&next).and_then(|()| fs::rename(&next, path));
+        if replaced.is_err() {
+            // The failure is told; what is half written goes with the container's folder, if not now.
+            let _ = fs::remove_file(&next);
+        }
+        replaced
+    }
+
+    fn write_new(&self, path: &Path) -> io::Result<()> {
+        let mut file = File::create_new(path)?;
         file.write_all(&serde_json::to_vec(self)?)?;
-        fs::rename(&next, path)
+        // One with --rm does not outlive its sandbox, let alone the machine.
+        if self.settings.auto_remove { Ok(()) } else { file.sync_data() }
     }
 
     /// When the present run began, if there is one.
@@ -163,6 +176,12 @@ impl Record {
             Phase::Exited(exit) => Some(exit.started_ms),
         }
     }
+}
+
+/// No two files that this process writes have the same name.
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Source {
@@ -221,6 +240,34 @@ pub mod tests {
         record.write(&path).unwrap();
         assert_eq!(Record::read(&path).unwrap(), record);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no half-written file stays");
+    }
+
+    #[test]
+    fn writers_of_one_record_do_not_write_into_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        let records: Vec<_> = (0..4).map(|_| a_record("web")).collect();
+        std::thread::scope(|scope| {
+            for record in &records {
+                scope.spawn(|| (0..50).for_each(|_| record.write(&path).unwrap()));
+            }
+            for _ in 0..200 {
+                match Record::read(&path) {
+                    Ok(read) => assert!(records.contains(&read)),
+                    Err(error) => assert!(matches!(error, RecordError::Read { .. }), "{error}"),
+                }
+            }
+        });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_put_in_place_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        fs::create_dir(&path).unwrap();
+        assert!(a_record("web").write(&path).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -30,6 +30,26 @@ fn a_killed_container_reports_its_signal() {
 }
 
 #[test]
+fn the_exit_code_is_the_container_s_when_others_cannot_be_listed() {
+    let fake = Fake::new();
+    let containers = fake.path().join("r/containers");
+    // Its own folder can still be removed, but who else is there cannot be told.
+    let script = format!("chmod 300 {}; exit 7", containers.display());
+    let run = fake.run_command(&["--rm"], &["/bin/sh", "-c", &script]);
+    let mut restrained = std::process::Command::new("setpriv");
+    if nix::unistd::geteuid().is_root() {
+        restrained.args(["--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search"]);
+    }
+    restrained.arg("--").arg(run.get_program()).args(run.get_args()).stdin(Stdio::null());
+    restrained.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let done = Done::of(restrained.output().unwrap());
+    std::fs::set_permissions(&containers, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    assert!(done.err.contains("other containers are left as they are: failed to list"), "{}", done.err);
+    assert_eq!(done.code, 7, "{}", done.err);
+    assert!(fake.residue().is_empty(), "{:?}", fake.residue());
+}
+
+#[test]
 fn input_is_passed_on_to_its_end() {
     let fake = Fake::new();
     let mut child = fake
