@@ -46,6 +46,18 @@ pub enum BundleError {
         /// What is missing.
         part: &'static str,
     },
+    /// It asks for a security module of the host's.
+    #[error(
+        "{path} sets {part} to {value:?}, which a container in a virtual machine cannot have: the guest's kernel has neither AppArmor nor SELinux; take it out"
+    )]
+    Label {
+        /// The file.
+        path: PathBuf,
+        /// Where it does.
+        part: &'static str,
+        /// What it asks for.
+        value: String,
+    },
 }
 
 /// A bundle that was read.
@@ -76,7 +88,24 @@ pub fn read(path: &Path) -> Result<Bundle, BundleError> {
     if args.is_none_or(Vec::is_empty) {
         return Err(BundleError::Lacks { path, part: "process.args" });
     }
+    if let Some((part, value)) = label(&spec) {
+        return Err(BundleError::Label { path, part, value: value.to_owned() });
+    }
     Ok(Bundle { folder, rootfs, spec })
+}
+
+/// The first profile or label that the guest could not obey. The keeper drops them, for containerd sets them unasked; here
+/// somebody has written them down.
+fn label(spec: &Spec) -> Option<(&'static str, &str)> {
+    let process = spec.process().as_ref();
+    let asked = [
+        ("process.apparmorProfile", process.and_then(|process| process.apparmor_profile().as_deref())),
+        ("process.selinuxLabel", process.and_then(|process| process.selinux_label().as_deref())),
+        ("linux.mountLabel", spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref())),
+    ];
+    // What is empty, or said to be unconfined, asks for nothing.
+    let binding = |value: &&str| !value.is_empty() && *value != "unconfined";
+    asked.into_iter().find_map(|(part, value)| Some((part, value.filter(binding)?)))
 }
 
 /// The absolute path of a folder that exists.
@@ -106,6 +135,29 @@ mod tests {
         ))
         .unwrap();
         assert!(bundle.rootfs.is_absolute() && bundle.rootfs.ends_with("rootfs"));
+    }
+
+    #[test]
+    fn profiles_and_labels_of_the_host_s_are_refused_by_name() {
+        let config = |process: &str, linux: &str| {
+            let json = format!(
+                r#"{{"ociVersion":"1.0.2","root":{{"path":"rootfs"}},"linux":{{{linux}}},
+                "process":{{"args":["true"],"cwd":"/","user":{{"uid":0,"gid":0}}{process}}}}}"#
+            );
+            bundle_with(Some(&json))
+        };
+        for (process, linux, named) in [
+            (r#","apparmorProfile":"docker-default""#, "", "process.apparmorProfile to \"docker-default\""),
+            (r#","selinuxLabel":"u:r:t""#, "", "process.selinuxLabel to \"u:r:t\""),
+            ("", r#""mountLabel":"u:r:t""#, "linux.mountLabel to \"u:r:t\""),
+        ] {
+            let error = config(process, linux).unwrap_err();
+            assert!(
+                matches!(error, BundleError::Label { .. }) && error.to_string().contains(named),
+                "{error}"
+            );
+        }
+        config(r#","apparmorProfile":"unconfined","selinuxLabel":"""#, r#""mountLabel":"""#).unwrap();
     }
 
     #[test]

@@ -144,7 +144,8 @@ pub fn guest_process(json: &[u8], terminal: bool) -> Result<Vec<u8>, BundleError
 
 fn adapt_process(process: &mut Map<String, Value>, terminal: bool) {
     process.insert("terminal".into(), json!(terminal));
-    // Names of profiles and labels on the host; the guest's kernel has neither module.
+    // Names of profiles and labels on the host; the guest's kernel has neither module. containerd's CRI sets them unasked;
+    // where somebody wrote them down, `theca run --bundle` refuses them.
     process.remove("apparmorProfile");
     process.remove("selinuxLabel");
 }
