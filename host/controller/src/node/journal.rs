@@ -4,6 +4,7 @@
 //!   <state>/.thecad/<namespace>/sandboxes/<id>.json     how a sandbox was to be, where it stood, how it ended
 //!   <state>/.thecad/<namespace>/tasks/<id>.json         a task's record: what was told is what is in it
 //!   <state>/.thecad/<namespace>/bundles/<id>/           bundles that the node made
+//!   <state>/.thecad/<namespace>/events.log              events that a reader may not have taken
 //! ```
 //!
 //! It lies beside the keepers' own folders, where it goes with the machine's next boot as they do: then nothing is believed
@@ -59,6 +60,9 @@ pub struct SandboxEntry {
     pub failure: Option<String>,
     /// Number of the keeper's event that is to be told next.
     pub cursor: u64,
+    /// How many changes were told.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 impl SandboxEntry {
@@ -75,6 +79,7 @@ impl SandboxEntry {
             vm_over: false,
             failure: None,
             cursor: 1,
+            revision: 0,
         }
     }
 }
@@ -96,6 +101,11 @@ impl Journal {
             tasks: Documents::open(&folder, "tasks", Durability::Kernel)?,
             folder,
         })
+    }
+
+    /// Where it lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Makes a bundle of a specification.

@@ -97,6 +97,7 @@ impl Node {
         let journal = Journal::open(&setup.state)?;
         let node = Self { shared: Shared::new(store, journal, setup.keepers, setup.limits) };
         recovery::recover(&node).await;
+        node.shared.await_readers();
         Ok(node)
     }
 
@@ -105,7 +106,8 @@ impl Node {
         self.shared.close().await;
     }
 
-    /// What happens in `namespace` from now on.
+    /// What happens in `namespace` from now on; within [`events::RETURN`] of the node's begin, first what no reader may have
+    /// had of what happened before.
     pub fn subscribe(&self, namespace: &Namespace) -> Subscription {
         self.shared.bus.subscribe(namespace)
     }

@@ -31,7 +31,13 @@ impl Node {
                     // One that was made at the keeper's own task API has not been announced.
                     let _ = shared.reserve(&handle.namespace, container, &handle.id);
                 }
-                shared.bus.tell(&handle.namespace, &handle.id, container.as_ref(), what.clone());
+            }
+            if !news.told.is_empty() {
+                mirror.entry.revision += 1;
+                let commit = Some((mirror.entry.created_at, mirror.entry.revision));
+                let mut told = news.told.clone();
+                told.retain(|(container, what)| !mirror.was_told(container.as_ref(), what));
+                shared.bus.tell_all(&handle.namespace, &handle.id, commit, told.into_iter());
             }
             self.write_down(handle, &mirror, &news, before);
             news
@@ -44,7 +50,8 @@ impl Node {
         news
     }
 
-    /// Told first and written down afterwards: what was not told must not be lost.
+    /// Told first and written down afterwards: what was not told must not be lost. The sandbox's entry comes last; a process
+    /// that begins with an older one finds in the bus's tail what was told already.
     fn write_down(&self, handle: &Handle, mirror: &Mirror, news: &News, before: u64) {
         let journal = &self.shared.journal;
         let failed = |error: Error| {

@@ -25,7 +25,7 @@ use super::sandbox::{FAILED, Standing};
 use super::values::Exit;
 use crate::id::Namespace;
 
-/// Takes over what is there. Answers when the ends that nobody saw are told, which the first subscriber will hear.
+/// Takes over what is there. Answers when the ends that nobody saw are told, which whoever comes back will hear.
 pub async fn recover(node: &Node) {
     let mut tasks = node.shared.journal.tasks.all();
     for (namespace, entry) in node.shared.journal.sandboxes.all() {
@@ -42,12 +42,16 @@ pub async fn recover(node: &Node) {
             warn!(container = %record.container, %error, "the record of a task without a sandbox stays");
         }
     }
-    node.shared.bus.recovered();
 }
 
-async fn recover_one(node: &Node, namespace: Namespace, mirror: Mirror) {
+async fn recover_one(node: &Node, namespace: Namespace, mut mirror: Mirror) {
     let entry = mirror.entry.clone();
     let id = entry.create.id.clone();
+    let last = node.shared.bus.last_told(&namespace, &id);
+    if let Some(last) = last.filter(|last| last.is_newer_than(entry.created_at, entry.revision)) {
+        mirror.entry.revision = last.commit.1;
+        mirror.retold = last.told;
+    }
     let unfinished = entry.own_of_container && mirror.tasks.is_empty();
     if unfinished || entry.standing == Standing::Created {
         clear(node, &namespace, &entry).await;
@@ -81,6 +85,10 @@ async fn recover_one(node: &Node, namespace: Namespace, mirror: Mirror) {
             lost(node, &handle, &entry).await
         }
         None => {}
+    }
+    if matches!(entry.standing, Standing::Ready | Standing::Paused) {
+        // What was to come again has come.
+        handle.mirror().retold.clear();
     }
     node.shared.spawn(actor.run());
 }

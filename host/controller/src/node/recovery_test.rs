@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::sandbox::Standing;
 use super::task::{Exec, Phase};
-use super::testing::{Bench, container, sandbox, told};
+use super::testing::{Bench, container, heard, sandbox, told};
 use super::values::Io;
 use super::{Error, Kind, ProcessName};
 
@@ -96,7 +96,7 @@ async fn a_node_that_begins_again_finds_everything_and_tells_what_it_missed_once
     bench.keeper("lost").die();
     bench.restart().await;
     let mut events = bench.node.subscribe(&ns);
-    let mut missed = told(&mut events, 3).await;
+    let mut missed = heard(&mut events).await;
     missed.sort();
     assert_eq!(missed, ["gone exited 137", "job exited 7", "lost down 255"]);
     let node = &bench.node;
@@ -141,4 +141,69 @@ async fn a_start_is_interrupted_by_a_shutdown() {
     assert_eq!(kind(starting.await.unwrap()), Kind::FailedPrecondition);
     assert!(node.sandboxes(&ns).await.unwrap().is_empty());
     assert_eq!(bench.keepers.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reader_had_not_taken_when_thecad_was_killed_is_told_by_the_next_to_all_who_come_back() {
+    let mut bench = Bench::new().await;
+    let ns = bench.namespace.clone();
+    let mut events = bench.node.subscribe(&ns);
+    bench.sandbox("pod").await;
+    let web = bench.running("web", Some("pod")).await;
+    assert_eq!(heard(&mut events).await, ["pod up", "web created", "web started"]);
+    // Its sandbox goes with it, and the keeper that could have told it again.
+    bench.running("own", None).await;
+    bench.node.delete_task(&ns, &container("own"), true).await.unwrap();
+    bench.kill().await;
+    bench.keeper("pod").exit(&web, None, 4);
+    settle().await;
+    let own = ["own up", "own created", "own started", "own exited 137", "own deleted", "own down 0"];
+    let all: Vec<_> = own.into_iter().chain(["web exited 4"]).collect();
+    for _ in 0..2 {
+        assert_eq!(heard(&mut bench.node.subscribe(&ns)).await, all);
+    }
+    let mut events = bench.node.subscribe(&ns);
+    assert_eq!(heard(&mut events).await, all);
+    bench.kill().await;
+    assert_eq!(heard(&mut bench.node.subscribe(&ns)).await, [] as [&str; 0], "they have it");
+    tokio::time::sleep(super::events::RETURN).await;
+    bench.node.delete_task(&ns, &web, false).await.unwrap();
+    assert_eq!(heard(&mut bench.node.subscribe(&ns)).await, [] as [&str; 0], "too late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_but_not_written_down_is_not_told_again() {
+    let mut bench = Bench::new().await;
+    let ns = bench.namespace.clone();
+    let mut events = bench.node.subscribe(&ns);
+    bench.sandbox("pod").await;
+    bench.sandbox("lost").await;
+    let web = bench.running("web", Some("pod")).await;
+    bench.running("gone", Some("lost")).await;
+    heard(&mut events).await;
+    // Each of these is one change of its sandbox; then the process is killed before it can write down the last.
+    bench.node.exec(&ns, &web, exec(Some("shell"))).await.unwrap();
+    let written = bench.written();
+    bench.keeper("pod").exit(&web, None, 0);
+    bench.keeper("lost").die();
+    settle().await;
+    let mut seen = heard(&mut events).await;
+    seen.sort();
+    let once = [
+        "gone exited 137",
+        "lost down 255",
+        "web exec-added",
+        "web exec-exited 137",
+        "web exec-started",
+        "web exited 0",
+    ];
+    assert_eq!(seen, once);
+    bench.node.shared.kill().await;
+    bench.rewind(&written);
+    bench.kill().await;
+    let mut events = bench.node.subscribe(&ns);
+    assert_eq!(heard(&mut events).await, [] as [&str; 0]);
+    assert_eq!(bench.node.wait(&ns, &web, &ProcessName::Init).await.unwrap().status, 0);
+    bench.node.delete_task(&ns, &web, false).await.unwrap();
+    assert_eq!(heard(&mut events).await, ["web deleted"]);
 }

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::Limits;
 use super::error::{Error, Result};
-use super::events::Bus;
+use super::events::{Bus, RETURN};
 use super::journal::Journal;
 use super::keeper::Keepers;
 use super::sandbox::handle::Handle;
@@ -44,10 +44,11 @@ struct Registry {
 
 impl Shared {
     pub fn new(store: Arc<Store>, journal: Journal, keepers: Arc<dyn Keepers>, limits: Limits) -> Arc<Self> {
+        let bus = Bus::open(journal.folder());
         Arc::new(Self {
             store,
             journal,
-            bus: Bus::default(),
+            bus,
             keepers,
             limits,
             registry: Mutex::default(),
@@ -144,6 +145,25 @@ impl Shared {
             // An error means that the node is gone: that too is the end.
             let _ = closing.wait_for(|closing| *closing).await;
         }
+    }
+
+    /// What is kept for readers that come back goes when they have had time for it.
+    pub fn await_readers(&self) {
+        let (bus, closing) = (self.bus.clone(), self.closing());
+        self.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(RETURN) => bus.returned(),
+                () = closing => {}
+            }
+        });
+    }
+
+    /// The process is killed: nothing is ended, nothing goes on.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn kill(&self) {
+        self.bus.kill();
+        let mut all = std::mem::take(&mut *self.work.lock().unwrap_or_else(PoisonError::into_inner));
+        all.shutdown().await;
     }
 
     /// Ends everything that was spawned.

@@ -44,6 +44,8 @@ pub struct Mirror {
     pub tasks: BTreeMap<ContainerId, Record>,
     /// Containers that are being created.
     pub expected: BTreeMap<ContainerId, Expected>,
+    /// What an earlier process told and did not write down here: not to be told again.
+    pub retold: Vec<(Option<ContainerId>, What)>,
     /// When each task's counters were last asked for without anybody wanting them.
     asked: BTreeMap<ContainerId, Instant>,
     /// How the latest that were forgotten had ended, for whoever waits for them.
@@ -78,9 +80,17 @@ impl Mirror {
             entry,
             tasks: BTreeMap::new(),
             expected: BTreeMap::new(),
+            retold: Vec::new(),
             asked: BTreeMap::new(),
             graves: VecDeque::new(),
         }
+    }
+
+    /// Whether an event was told by an earlier process. Each counts once.
+    pub fn was_told(&mut self, container: Option<&ContainerId>, what: &What) -> bool {
+        let again = |(id, told): &(Option<ContainerId>, What)| id.as_ref() == container && told.is_again(what);
+        let place = self.retold.iter().position(again);
+        place.map(|place| self.retold.remove(place)).is_some()
     }
 
     /// Takes what was not taken before.

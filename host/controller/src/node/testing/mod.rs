@@ -4,6 +4,7 @@ mod keeper;
 mod keepers;
 pub mod model;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,30 @@ impl Bench {
     pub async fn restart(&mut self) {
         self.node.close().await;
         self.node = open(&self.folder, &self.keepers).await;
+    }
+
+    /// `kill -9` of thecad at this moment; the next one starts at once.
+    pub async fn kill(&mut self) {
+        self.node.shared.kill().await;
+        self.node = open(&self.folder, &self.keepers).await;
+    }
+
+    /// What thecad has written down of sandboxes and tasks, to be put back by [`Bench::rewind`].
+    pub fn written(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let folder = self.folder.path().join("run/.thecad/tests");
+        let files = ["sandboxes", "tasks"].map(|kind| std::fs::read_dir(folder.join(kind)));
+        let files = files.into_iter().flatten().flatten().flatten();
+        files.map(|file| (file.path(), std::fs::read(file.path()).unwrap())).collect()
+    }
+
+    /// thecad was killed before it could write down what has changed since.
+    pub fn rewind(&self, written: &[(PathBuf, Vec<u8>)]) {
+        for (path, _) in self.written() {
+            std::fs::remove_file(path).unwrap();
+        }
+        for (path, bytes) in written {
+            std::fs::write(path, bytes).unwrap();
+        }
     }
 
     /// The machine boots anew: nothing runs, and `/run` is empty.
@@ -139,15 +164,28 @@ pub async fn told(events: &mut Subscription, count: usize) -> Vec<String> {
     let mut told = Vec::new();
     while told.len() < count {
         let next = tokio::time::timeout(Duration::from_secs(100), events.next()).await;
-        match next.unwrap_or_else(|_| panic!("only {told:?} was told")) {
-            Some(Told::Event(event)) => told.push(match &event.container {
-                Some(id) => format!("{id} {}", word(&event.what)),
-                None => format!("{} {}", event.sandbox, word(&event.what)),
-            }),
-            other => panic!("{other:?}"),
-        }
+        told.push(line(next.unwrap_or_else(|_| panic!("only {told:?} was told"))));
     }
     told
+}
+
+/// All events that there are by now; they have reached the reader then.
+pub async fn heard(events: &mut Subscription) -> Vec<String> {
+    let mut told = Vec::new();
+    while let Ok(next) = tokio::time::timeout(Duration::from_millis(50), events.next()).await {
+        told.push(line(next));
+    }
+    told
+}
+
+fn line(told: Option<Told>) -> String {
+    match told {
+        Some(Told::Event(event)) => match &event.container {
+            Some(id) => format!("{id} {}", word(&event.what)),
+            None => format!("{} {}", event.sandbox, word(&event.what)),
+        },
+        other => panic!("{other:?}"),
+    }
 }
 
 /// What happened in few words.
