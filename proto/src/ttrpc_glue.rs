@@ -16,6 +16,9 @@ use crate::ttrpc_stream::{self, ClientStream, ServerStream};
 /// What a ttrpc method answers.
 pub type Answer<T> = Result<T, Error>;
 
+/// Largest request: a ttrpc frame without what names the call.
+const MOST: usize = ttrpc::proto::MESSAGE_LENGTH_MAX - 4096;
+
 /// An error that reaches the caller as `code` and `message`.
 pub fn status(code: Code, message: impl Into<String>) -> Error {
     Error::RpcStatus(ttrpc::get_status(code, message.into()))
@@ -124,10 +127,15 @@ impl Caller {
         Input: Message,
         Output: Message + Default,
     {
+        let payload = input.encode_to_vec();
+        if payload.len() > MOST {
+            let text = format!("{service}/{method}: the request has {} bytes, and at most {MOST} can be sent", payload.len());
+            return Err(status(Code::RESOURCE_EXHAUSTED, text));
+        }
         let request = Request {
             service: service.to_owned(),
             method: method.to_owned(),
-            payload: input.encode_to_vec(),
+            payload,
             ..Default::default()
         };
         let response = match self.timeout {
@@ -173,7 +181,7 @@ mod tests {
     #[async_trait]
     impl Keeper for OneSandbox {
         async fn attach(&self, request: AttachRequest) -> Answer<AttachResponse> {
-            Err(status(Code::NOT_FOUND, format!("no process in {}", request.id)))
+            Err(status(Code::NOT_FOUND, format!("no process in {:.100}", request.id)))
         }
         async fn kernel_log(&self, _: KernelLogRequest) -> Answer<KernelLogResponse> {
             Ok(KernelLogResponse { data: "Linux".into() })
@@ -225,6 +233,23 @@ mod tests {
             panic!("expected a status")
         };
         assert_eq!(status.code(), Code::DEADLINE_EXCEEDED);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_too_large_is_refused_and_the_connection_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("unix://{}/keeper.sock", folder.path().display());
+        let services = keeper_ttrpc::serve(Arc::new(OneSandbox)).into_services();
+        let mut server = ttrpc::r#async::Server::new().bind(&address).unwrap().register_service(services);
+        server.start().await.unwrap();
+        let keeper = KeeperClient::new(Caller::new(Client::connect(&address).await.unwrap()));
+        for (bytes, code) in [(MOST - 10, Code::NOT_FOUND), (MOST, Code::RESOURCE_EXHAUSTED)] {
+            let error = keeper.attach(AttachRequest { id: "x".repeat(bytes), ..Default::default() }).await;
+            let Err(Error::RpcStatus(status)) = error else { panic!("{bytes}: expected a status, got {error:?}") };
+            assert_eq!(status.code(), code, "{bytes}: {}", &status.message()[..100]);
+        }
+        assert_eq!(keeper.info(InfoRequest {}).await.unwrap().vcpus, 2);
+        server.shutdown().await.unwrap();
     }
 
     #[tokio::test]

@@ -103,6 +103,21 @@ async fn a_bundle_that_the_keeper_would_find_too_large_is_so_here() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_specification_that_is_too_large_is_refused_by_its_size() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let web = bench.running("web", None).await;
+    let mut large = exec(Some("large"));
+    large.spec = vec![b' '; MAX_CONFIG as usize + 1];
+    let error = node.exec(ns, &web, large).await.unwrap_err();
+    assert_eq!(error.to_string(), "the process specification has more than 2097152 bytes");
+    assert_eq!(error.kind(), Kind::ResourceExhausted);
+    let mut fits = exec(Some("fits"));
+    fits.spec = vec![b' '; MAX_CONFIG as usize];
+    node.exec(ns, &web, fits).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_annotation_names_the_sandbox_to_join() {
     let bench = Bench::new().await;
     let (node, ns) = (&bench.node, &bench.namespace);

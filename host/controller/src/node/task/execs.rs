@@ -7,6 +7,7 @@ use tracing::debug;
 
 use super::lookup::Found;
 use super::{Deleted, Exec, Process};
+use crate::bundle::MAX_CONFIG;
 use crate::id::{ContainerId, ExecId, Namespace};
 use crate::node::Node;
 use crate::node::error::{Error, ProcessName, Result};
@@ -108,6 +109,9 @@ impl Node {
 
     async fn add(&self, found: &Found, exec: Exec) -> Result<ExecId> {
         let id = &found.id;
+        if exec.spec.len() as u64 > MAX_CONFIG {
+            return Err(Error::TooLarge { what: "the process specification", limit: MAX_CONFIG as usize });
+        }
         self.accept(found, &ProcessName::Init, Verb::Exec).await?;
         let name = match exec.exec {
             Some(name) => name,
