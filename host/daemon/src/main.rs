@@ -70,7 +70,10 @@ fn run(args: Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("failed to set up the runtime")?;
-    runtime.block_on(serve(config, today, generations, scrapes))
+    let ended = runtime.block_on(serve(config, today, generations, scrapes));
+    // A file system that hangs keeps the thread that reads from it.
+    runtime.shutdown_timeout(FAREWELL);
+    ended
 }
 
 async fn serve(

@@ -7,8 +7,9 @@ mod files;
 mod mounts;
 mod namespaces;
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -114,17 +115,22 @@ impl Bundle {
     }
 }
 
-/// The text of `<folder>/config.json`.
+/// The text of `<folder>/config.json`, which is to be a file: a FIFO would keep whoever opens it waiting. The file system may
+/// do that all the same.
 pub fn read_config(folder: &Path) -> Result<Vec<u8>, BundleError> {
     let path = folder.join("config.json");
     let failed = |source| BundleError::Read { path: path.clone(), source };
-    let file = match File::open(&path) {
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Err(BundleError::NoConfig(folder.to_owned()));
         }
         other => other.map_err(failed)?,
     };
-    let size = file.metadata().map_or(0, |metadata| metadata.len().min(MAX_CONFIG));
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
+    }
+    let size = metadata.len().min(MAX_CONFIG);
     let mut text = Vec::with_capacity(size as usize + 1);
     file.take(MAX_CONFIG + 1).read_to_end(&mut text).map_err(failed)?;
     if text.len() as u64 > MAX_CONFIG {
@@ -161,6 +167,15 @@ fn array<'a>(what: &str, value: &'a mut Value) -> Result<&'a mut Vec<Value>, Bun
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.json");
+        nix::unistd::mkfifo(&config, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = Bundle::read(folder.path()).unwrap_err();
+        assert_eq!(crate::error::story(&error), format!("failed to read {}: it is not a regular file", config.display()));
+    }
 
     fn bundle(config: &str) -> (tempfile::TempDir, Result<Bundle, BundleError>) {
         let folder = tempfile::tempdir().unwrap();

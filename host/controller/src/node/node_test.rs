@@ -103,6 +103,24 @@ async fn a_bundle_that_the_keeper_would_find_too_large_is_so_here() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bundle_whose_config_is_a_fifo_is_refused() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.json");
+    nix::unistd::mkfifo(&config, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut create = bench.task("web", None);
+    create.source = Source::Bundle(folder.path().to_owned());
+    let error = node.create_task(ns, create).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert_eq!(error.to_string(), format!("failed to read {}: it is not a regular file", config.display()));
+    let web = bench.running("web", None).await;
+    let error = node.update_task_from_bundle(ns, &web, folder.path()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert_eq!(node.task(ns, &web).await.unwrap().init.phase, Phase::Running);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_specification_that_is_too_large_is_refused_by_its_size() {
     let bench = Bench::new().await;
     let (node, ns) = (&bench.node, &bench.namespace);

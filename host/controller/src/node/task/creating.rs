@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::{CreateTask, Task};
@@ -21,6 +22,9 @@ use crate::node::sandbox::mirror::Expected;
 use crate::node::sandbox::{CreateSandbox, Resources};
 use crate::node::store::ContainerRecord;
 use crate::node::values::Source;
+
+/// How long reading a specification may take.
+const READING: Duration = Duration::from_secs(30);
 
 /// Annotations and labels that name a sandbox to join.
 const JOINS: [&str; 2] = ["io.theca.sandbox", "io.kubernetes.cri.sandbox-id"];
@@ -46,7 +50,7 @@ impl Node {
             return Err(Error::ContainerExists(id));
         }
         let record = self.shared.store.containers.find(namespace, id.as_str());
-        let spec = spec_of(&create.source, record.as_ref(), &id)?;
+        let spec = spec_of(&create.source, record.as_ref(), &id).await?;
         let joined = match create.sandbox.clone() {
             Some(sandbox) => Some(sandbox),
             None => named(record.as_ref(), &spec, id.as_str())?,
@@ -152,7 +156,7 @@ fn own_sandbox(id: SandboxId) -> SandboxEntry {
 }
 
 /// The specification as JSON.
-fn spec_of(
+async fn spec_of(
     source: &Source,
     record: Option<&ContainerRecord>,
     id: &crate::id::ContainerId,
@@ -164,7 +168,7 @@ fn spec_of(
         Source::Bundle(bundle) if !bundle.is_absolute() => {
             Err(Error::Invalid(format!("the bundle {} is no absolute path", bundle.display())))
         }
-        Source::Bundle(bundle) => read_config(bundle),
+        Source::Bundle(bundle) => read_config(bundle).await,
         Source::Store => {
             let unknown = || Error::UnknownRecord { what: "container", id: id.to_string() };
             let spec = record.ok_or_else(unknown)?.spec.as_ref();
@@ -180,9 +184,13 @@ fn spec_of(
     }
 }
 
-/// `config.json` of a bundle, as the keeper will read it.
-pub(super) fn read_config(bundle: &Path) -> Result<Vec<u8>> {
-    bundle::read_config(bundle).map_err(|error| match error {
+/// `config.json` of a bundle, as the keeper will read it. A file system that hangs holds up nobody else.
+pub(in crate::node) async fn read_config(bundle: &Path) -> Result<Vec<u8>> {
+    let path = bundle.to_owned();
+    let reading = tokio::task::spawn_blocking(move || bundle::read_config(&path));
+    let late = |_| Error::TimedOut { what: format!("reading the bundle {}", bundle.display()), limit: READING };
+    let read = timeout(READING, reading).await.map_err(late)?;
+    read.map_err(|lost| Error::Internal(lost.to_string()))?.map_err(|error| match error {
         BundleError::TooLarge(_) => too_large("the bundle's config.json"),
         other => Error::Invalid(story(&other)),
     })

@@ -161,7 +161,7 @@ impl Node {
                 bundle.display().to_string()
             )));
         }
-        let spec: serde_json::Value = serde_json::from_slice(&read_config(bundle)?)
+        let spec: serde_json::Value = serde_json::from_slice(&read_config(bundle).await?)
             .map_err(|error| Error::Invalid(format!("the bundle's config.json is no JSON: {error}")))?;
         let resources = spec.pointer("/linux/resources").cloned().unwrap_or_else(|| serde_json::json!({}));
         self.update_task(namespace, id, resources.to_string().into_bytes()).await
