@@ -21,6 +21,11 @@ pub const READY_PORT: u32 = 1025;
 /// Port of the agent's streams in the guest.
 pub const STREAM_PORT: u32 = 1026;
 
+/// How long one call of an [`Agent`] may take, but for [`Agent::wait`] and the graces that are added. Generous, for a guest may be
+/// emulated on a machine with much else to do; a guest that hangs is noticed all the same. Whoever waits for a keeper that asks
+/// its agent has to wait for longer.
+pub const LONGEST_CALL: Duration = Duration::from_secs(60);
+
 /// Why the agent did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AgentError {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Uri;
 use prost_types::Any;
 use theca_controller::agent::{
-    Agent, AgentError, CgroupFiles, GuestInfo, GuestSpec, Rootfs, StreamIds, Target,
+    Agent, AgentError, CgroupFiles, GuestInfo, GuestSpec, LONGEST_CALL, Rootfs, StreamIds, Target,
 };
 use theca_controller::id::ContainerId;
 use theca_proto::containerd::services::tasks::v1 as tasks;
@@ -23,9 +23,6 @@ use crate::convert;
 type AgentClient = agent::agent_client::AgentClient<Channel>;
 type TasksClient = tasks::tasks_client::TasksClient<Channel>;
 
-/// Bound of one call. Generous, for a guest may be emulated on a machine with much else to do; a guest that hangs is
-/// noticed all the same.
-const CALL: Duration = Duration::from_secs(60);
 /// Pause before events are asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Largest answer.
@@ -80,7 +77,7 @@ async fn answer<T>(
     call: &'static str,
     pending: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, AgentError> {
-    answer_within(CALL, call, pending).await
+    answer_within(LONGEST_CALL, call, pending).await
 }
 
 async fn answer_within<T>(
@@ -254,7 +251,7 @@ impl Agent for GrpcAgent {
 
     async fn shutdown(&self, grace: Duration) -> Result<(), AgentError> {
         let timeout_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-        let limit = CALL.saturating_add(grace);
+        let limit = LONGEST_CALL.saturating_add(grace);
         let request = agent::ShutdownRequest { timeout_ms };
         answer_within(limit, "Shutdown", self.agent().shutdown(request)).await.map(drop)
     }

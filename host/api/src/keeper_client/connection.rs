@@ -5,12 +5,16 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use theca_controller::agent::LONGEST_CALL;
 use theca_controller::id::{ContainerId, ExecId};
 use theca_controller::node::Kind;
 use theca_controller::node::keeper::{
     Answer, Info, Keeper, KeeperError, NewTask, Page, ProcessReport, Sample, Usage,
 };
 use theca_controller::node::values::{Exit, Io};
+use theca_controller::sandbox::LONGEST_PING;
+use theca_controller::sandbox::options::DEFAULT_BOOT_TIMEOUT;
+use theca_controller::task::DEATH;
 use theca_proto::containerd::task::v3 as task;
 use theca_proto::containerd::task::v3::task_ttrpc::TaskClient;
 use theca_proto::theca::keeper::v1 as wire;
@@ -23,14 +27,27 @@ use ttrpc::{Code, Error};
 
 use super::convert;
 
-/// A bound for what a healthy keeper answers from what it knows, or asks its guest; long, because the machine may be busy.
-const QUICK: Duration = Duration::from_secs(20);
-/// A bound for what boots a VM or makes an image.
+/// A bound for what a healthy keeper answers from what it knows, or leaves out where its guest does not answer within seconds;
+/// long, because the machine may be busy.
+const QUICK: Duration = Duration::from_secs(30);
+/// A bound for what the keeper asks its guest, after what it is asking it already. Longer than the guest may take: else the caller
+/// is told that it was not done in time, and it is done afterwards.
+const GUEST: Duration = Duration::from_secs(150);
+/// A bound for what boots a VM, makes an image or asks the guest several times.
 const SLOW: Duration = Duration::from_secs(300);
 /// What an end may take beyond its grace.
 const ENDING: Duration = Duration::from_secs(60);
 /// What an answer about events may take beyond the patience that was asked for.
 const MARGIN: Duration = Duration::from_secs(20);
+
+const _: () = {
+    let guest = LONGEST_CALL.as_secs();
+    assert!(QUICK.as_secs() > LONGEST_PING.as_secs());
+    assert!(GUEST.as_secs() > 2 * guest);
+    // Create boots, prepares and creates; Delete kills, waits for the death, deletes and releases.
+    assert!(SLOW.as_secs() > DEFAULT_BOOT_TIMEOUT.as_secs() + 2 * guest);
+    assert!(SLOW.as_secs() > 3 * guest + DEATH.as_secs());
+};
 
 /// A keeper that was reached.
 pub struct Connection {
@@ -38,6 +55,8 @@ pub struct Connection {
     task: TaskClient,
     slow_task: TaskClient,
     keeper: KeeperClient,
+    /// For what asks the guest.
+    guest_keeper: KeeperClient,
     slow_keeper: KeeperClient,
 }
 
@@ -57,12 +76,15 @@ impl Connection {
             }
         };
         let caller = Caller::new(Client::new(Socket::from(stream)));
-        let (quick, slow) = (caller.with_timeout(QUICK), caller.with_timeout(SLOW));
+        let quick = caller.with_timeout(QUICK);
+        let (guest, slow) = (caller.with_timeout(GUEST), caller.with_timeout(SLOW));
         Ok(Some(Self {
             caller,
-            task: TaskClient::new(quick.clone()),
+            // A task does one thing after the other, and nearly all of them in the guest.
+            task: TaskClient::new(guest.clone()),
             slow_task: TaskClient::new(slow.clone()),
             keeper: KeeperClient::new(quick),
+            guest_keeper: KeeperClient::new(guest),
             slow_keeper: KeeperClient::new(slow),
         }))
     }
@@ -110,13 +132,13 @@ impl Keeper for Connection {
 
     async fn delete(&self, container: &ContainerId, exec: Option<&ExecId>) -> Answer<Exit> {
         let request = task::DeleteRequest { id: container.to_string(), exec_id: name(exec) };
-        let deleted = explain("delete a process", self.task.delete(request).await)?;
+        let deleted = explain("delete a process", self.slow_task.delete(request).await)?;
         Ok(Exit { status: deleted.exit_status, at: convert::time(deleted.exited_at) })
     }
 
     async fn processes(&self, container: &ContainerId) -> Answer<Vec<ProcessReport>> {
         let request = wire::ProcessesRequest { id: container.to_string() };
-        let answer = explain("list processes", self.keeper.processes(request).await)?;
+        let answer = explain("list processes", self.guest_keeper.processes(request).await)?;
         Ok(answer.processes.into_iter().filter_map(convert::process).collect())
     }
 
@@ -187,7 +209,7 @@ impl Keeper for Connection {
     }
 
     async fn usage(&self) -> Answer<Usage> {
-        let metrics = explain("measure itself", self.keeper.metrics(wire::MetricsRequest {}).await)?;
+        let metrics = explain("measure itself", self.guest_keeper.metrics(wire::MetricsRequest {}).await)?;
         Ok(convert::usage(metrics))
     }
 

@@ -111,6 +111,9 @@ enum Request {
     Terminate,
 }
 
+/// How long a guest may take to answer a ping. One on a busy host is slow and well: whoever takes it for hung asks several times.
+pub const LONGEST_PING: Duration = Duration::from_secs(15);
+
 /// What a sandbox uses.
 #[derive(Clone, Debug, Default)]
 pub struct SandboxMetrics {
@@ -206,7 +209,7 @@ impl Sandbox {
         self.ask(Request::Metrics).await
     }
 
-    /// Whether the agent answers, within a few seconds.
+    /// Whether the agent answers, within [`LONGEST_PING`].
     pub async fn ping(&self) -> Result<()> {
         self.ask(Request::Ping).await
     }

@@ -325,6 +325,21 @@ async fn a_container_shares_the_pid_namespace_of_its_pod_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_guest_that_is_slow_is_not_one_that_hangs() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    tokio::time::pause();
+    scene.agent.delay("info", Duration::from_secs(12));
+    scene.sandbox.ping().await.unwrap();
+    scene.agent.delay("info", Duration::from_secs(60));
+    let error = scene.sandbox.ping().await.unwrap_err().to_string();
+    assert_eq!(error, "the agent in the guest did not answer Info within 15 s");
+    tokio::time::resume();
+    scene.agent.delay("info", Duration::ZERO);
+    scene.sandbox.shutdown(true).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_further_dial_of_the_guest_is_closed() {
     let scene = Scene::begin("redials", SandboxOptions::default());
     scene.create("web").await.unwrap();

@@ -13,7 +13,7 @@ pub mod stdio;
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -27,6 +27,8 @@ use stdio::IoRequest;
 
 /// Requests that may wait for a task.
 const QUEUE: usize = 128;
+/// How long the init of a task that is deleted before its start may take to die.
+pub const DEATH: Duration = Duration::from_secs(10);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

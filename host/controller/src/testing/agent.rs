@@ -22,6 +22,7 @@ pub const FIRST_PID: u32 = 100;
 pub struct FakeAgent {
     calls: Mutex<Vec<String>>,
     refusals: Mutex<HashMap<&'static str, AgentError>>,
+    delays: Mutex<HashMap<&'static str, Duration>>,
     next_pid: Mutex<u32>,
     exits: watch::Sender<HashMap<u32, u32>>,
     broken: watch::Sender<bool>,
@@ -34,6 +35,7 @@ impl FakeAgent {
         Arc::new(Self {
             calls: Mutex::default(),
             refusals: Mutex::default(),
+            delays: Mutex::default(),
             next_pid: Mutex::new(FIRST_PID),
             exits: watch::Sender::new(HashMap::new()),
             broken: watch::Sender::new(false),
@@ -67,6 +69,18 @@ impl FakeAgent {
     pub fn refuse(&self, call: &'static str, code: Code, message: &str) {
         let refusal = AgentError::Refused { code, message: message.into() };
         self.refusals.lock().unwrap().insert(call, refusal);
+    }
+
+    /// Makes `call`, which is `pause` or `info`, take so long.
+    pub fn delay(&self, call: &'static str, time: Duration) {
+        self.delays.lock().unwrap().insert(call, time);
+    }
+
+    async fn take_time(&self, call: &'static str) {
+        let time = self.delays.lock().unwrap().get(call).copied();
+        if let Some(time) = time {
+            tokio::time::sleep(time).await;
+        }
     }
 
     fn note(&self, call: &'static str, about: impl std::fmt::Display) -> Result<(), AgentError> {
@@ -132,6 +146,7 @@ impl Agent for FakeAgent {
         self.note("resize", format_args!("{container} {pid} {width}x{height}"))
     }
     async fn pause(&self, container: &ContainerId) -> Result<(), AgentError> {
+        self.take_time("pause").await;
         self.note("pause", container)
     }
     async fn resume(&self, container: &ContainerId) -> Result<(), AgentError> {
@@ -164,6 +179,7 @@ impl Agent for FakeAgent {
         Ok(())
     }
     async fn info(&self) -> Result<GuestInfo, AgentError> {
+        self.take_time("info").await;
         Ok(GuestInfo { kernel_release: "6.12-fake".into(), ..GuestInfo::default() })
     }
     async fn kernel_log(&self) -> Result<Vec<u8>, AgentError> {

@@ -163,7 +163,7 @@ pub trait Keeper: Send + Sync {
     async fn kernel_log(&self) -> Answer<Vec<u8>>;
     /// Answers once the guest's agent does, booting the VM if nothing has yet; or why it does not.
     async fn ready(&self) -> Answer<Info>;
-    /// OK when the guest's agent answers within a few seconds.
+    /// OK when the guest's agent answers, within less than half a minute.
     async fn ping(&self) -> Answer<()>;
     /// Stops the whole VM where it is. Idempotent.
     async fn freeze(&self) -> Answer<()>;

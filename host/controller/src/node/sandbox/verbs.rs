@@ -137,7 +137,7 @@ impl Node {
         Ok(())
     }
 
-    /// OK if keeper and guest answer within a few seconds.
+    /// OK if keeper and guest answer, within less than half a minute.
     pub async fn ping_sandbox(&self, namespace: &Namespace, id: &SandboxId) -> Result<()> {
         let handle = self.shared.sandbox(namespace, id)?;
         Ok(self.running(&handle, "ping")?.ping().await?)

@@ -16,8 +16,9 @@ use crate::node::sandbox::handle::{Handle, Request};
 use crate::node::sandbox::mirror::News;
 use crate::task::state::Verb;
 
-/// How long a container that is killed may take to end.
-const DEATH: Duration = Duration::from_secs(10);
+/// How long a container that is killed may take to end. Its keeper waits up to 10 s for the ends of its other processes, and up to
+/// 30 s for whoever reads its output.
+const DEATH: Duration = Duration::from_secs(60);
 /// How long the end of a sandbox may take to be noticed, once its keeper is gone.
 const NOTICE: Duration = Duration::from_secs(10);
 const SIGKILL: u32 = 9;

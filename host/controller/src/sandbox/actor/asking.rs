@@ -11,7 +11,7 @@ use crate::agent::AgentError;
 use crate::error::{Error, Result};
 use crate::sandbox::boot::Vm;
 use crate::sandbox::state::{SandboxState, Wish};
-use crate::sandbox::{Reply, SandboxInfo, SandboxMetrics};
+use crate::sandbox::{LONGEST_PING, Reply, SandboxInfo, SandboxMetrics};
 use crate::task::create::explain;
 use crate::vmm::Vmm;
 
@@ -99,8 +99,8 @@ impl Actor {
 
     pub(super) fn ping(&mut self, reply: Reply<()>) {
         self.with_vm(Wish::AskGuest, reply, |vm| async move {
-            let late = AgentError::TimedOut { call: "Info", limit: GUEST };
-            match timeout(GUEST, vm.agent.info()).await.unwrap_or(Err(late)) {
+            let late = AgentError::TimedOut { call: "Info", limit: LONGEST_PING };
+            match timeout(LONGEST_PING, vm.agent.info()).await.unwrap_or(Err(late)) {
                 Ok(_) => Ok(()),
                 Err(error) => Err(explain(&vm, error).await),
             }

@@ -19,7 +19,7 @@ use super::process::{self, Ended, Live, Process, ProcessState, Stage};
 use super::state::{self, Phase, TaskRefusal, Verb};
 use super::stdio::Opened;
 use super::stdio::remote::Remotes;
-use super::{AttachPaths, Exit, TaskRequest, Which};
+use super::{AttachPaths, DEATH, Exit, TaskRequest, Which};
 use crate::agent::{AgentError, CgroupFiles, Target};
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, ExecId};
@@ -29,8 +29,6 @@ use crate::sandbox::history::{Created, Happening, History, Subject};
 use crate::sandbox::state::SandboxRefusal;
 use crate::sandbox::timeline::Timeline;
 
-/// How long the init of a task that is deleted before its start may take to die.
-const DEATH: Duration = Duration::from_secs(10);
 /// How long init's end is kept back for those of its execs, which die with it.
 const LAST_EXECS: Duration = Duration::from_secs(10);
 const SIGKILL: u32 = 9;
