@@ -13,6 +13,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,16 @@ impl Journal {
         }
     }
 
+    /// Bundles that are there.
+    pub fn all_bundles(&self) -> Vec<(Namespace, ContainerId)> {
+        let mut all = Vec::new();
+        for namespace in names::<Namespace>(&self.folder) {
+            let here = names(&self.bundles(&namespace)).into_iter();
+            all.extend(here.map(|id| (namespace.clone(), id)));
+        }
+        all
+    }
+
     /// A folder for a keeper to be started in, for a sandbox without a bundle.
     pub fn sandbox_bundle(&self, namespace: &Namespace) -> io::Result<PathBuf> {
         let folder = self.folder.join(namespace.as_str()).join("sandboxes");
@@ -134,4 +145,10 @@ impl Journal {
     fn bundles(&self, namespace: &Namespace) -> PathBuf {
         self.folder.join(namespace.as_str()).join("bundles")
     }
+}
+
+/// What is in a folder and has such a name; nothing of one that cannot be read.
+fn names<T: FromStr>(folder: &Path) -> Vec<T> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }

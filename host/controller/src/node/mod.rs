@@ -97,8 +97,22 @@ impl Node {
         let journal = Journal::open(&setup.state)?;
         let node = Self { shared: Shared::new(store, journal, setup.keepers, setup.limits) };
         recovery::recover(&node).await;
-        node.shared.await_readers();
+        node.settle();
         Ok(node)
+    }
+
+    /// What is kept for what an earlier process had under way goes when that has had time to come back.
+    fn settle(&self) {
+        let (node, closing) = (self.clone(), self.shared.closing());
+        self.shared.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(events::RETURN) => {
+                    node.shared.bus.returned();
+                    recovery::sweep(&node, true);
+                }
+                () = closing => {}
+            }
+        });
     }
 
     /// Ends subscriptions and stops looking after sandboxes, which go on running.

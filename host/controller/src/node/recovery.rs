@@ -42,6 +42,27 @@ pub async fn recover(node: &Node) {
             warn!(container = %record.container, %error, "the record of a task without a sandbox stays");
         }
     }
+    sweep(node, false);
+}
+
+/// Removes bundles that no container has: their creation was cut off. In a namespace where something runs, a keeper may be about
+/// to tell of one that the process before asked it for; there they go when it had time to (`late`).
+pub fn sweep(node: &Node, late: bool) {
+    let shared = &node.shared;
+    for (namespace, id) in shared.journal.all_bundles() {
+        let runs = |handle: &Arc<Handle>| {
+            let standing = handle.mirror().entry.standing;
+            let unknown = handle.keeper().is_none() || !late;
+            matches!(standing, Standing::Ready | Standing::Paused) && unknown
+        };
+        if shared.is_container(&namespace, &id) || shared.sandboxes(Some(&namespace)).iter().any(runs) {
+            continue;
+        }
+        info!(%namespace, container = %id, "the bundle of a container that was not created is removed");
+        if let Err(error) = shared.journal.remove_bundle(&namespace, &id) {
+            warn!(container = %id, %error, "a bundle stays");
+        }
+    }
 }
 
 async fn recover_one(node: &Node, namespace: Namespace, mut mirror: Mirror) {
@@ -57,6 +78,11 @@ async fn recover_one(node: &Node, namespace: Namespace, mut mirror: Mirror) {
         clear(node, &namespace, &entry).await;
     }
     if unfinished {
+        if let Ok(container) = id.as_str().parse()
+            && let Err(error) = node.shared.journal.remove_bundle(&namespace, &container)
+        {
+            warn!(%container, %error, "the bundle of a container that nobody was told of stays");
+        }
         if let Err(error) = node.shared.journal.sandboxes.remove(&namespace, id.as_str()) {
             warn!(sandbox = %id, %error, "the record of a sandbox that nobody was told of stays");
         }

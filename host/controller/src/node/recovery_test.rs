@@ -207,3 +207,33 @@ async fn what_was_told_but_not_written_down_is_not_told_again() {
     bench.node.delete_task(&ns, &web, false).await.unwrap();
     assert_eq!(heard(&mut events).await, ["web deleted"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn bundles_of_containers_that_were_not_created_do_not_stay() {
+    let mut bench = Bench::new().await;
+    let ns = bench.namespace.clone();
+    // Nothing runs: nobody can tell of them any more.
+    let left = bench.leave_bundle("cut-off");
+    bench.kill().await;
+    assert!(!left.exists());
+    // A sandbox of its own, killed between its start and its task's creation.
+    bench.node.create_task(&ns, bench.task("own", None)).await.unwrap();
+    let kept = bench.leave_bundle("own");
+    let written = bench.written();
+    let unfinished: Vec<_> = written.into_iter().filter(|(path, _)| path.parent().unwrap().ends_with("sandboxes")).collect();
+    bench.node.shared.kill().await;
+    bench.rewind(&unfinished);
+    bench.kill().await;
+    assert!(!kept.exists());
+    assert_eq!((bench.keepers.count(), bench.journal_files()), (0, 0));
+    // In a sandbox that runs, its keeper may tell of one yet.
+    bench.sandbox("pod").await;
+    let (left, told) = (bench.leave_bundle("left"), bench.leave_bundle("told"));
+    bench.kill().await;
+    let keeper = bench.keeper("pod");
+    bench.make_at(&*keeper, "told").await;
+    tokio::time::sleep(super::events::RETURN * 2).await;
+    assert_eq!((left.exists(), told.exists()), (false, true));
+    bench.node.delete_task(&ns, &container("told"), true).await.unwrap();
+    assert!(!told.exists());
+}

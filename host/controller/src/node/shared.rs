@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::Limits;
 use super::error::{Error, Result};
-use super::events::{Bus, RETURN};
+use super::events::Bus;
 use super::journal::Journal;
 use super::keeper::Keepers;
 use super::sandbox::handle::Handle;
@@ -145,17 +145,6 @@ impl Shared {
             // An error means that the node is gone: that too is the end.
             let _ = closing.wait_for(|closing| *closing).await;
         }
-    }
-
-    /// What is kept for readers that come back goes when they have had time for it.
-    pub fn await_readers(&self) {
-        let (bus, closing) = (self.bus.clone(), self.closing());
-        self.spawn(async move {
-            tokio::select! {
-                () = tokio::time::sleep(RETURN) => bus.returned(),
-                () = closing => {}
-            }
-        });
     }
 
     /// The process is killed: nothing is ended, nothing goes on.

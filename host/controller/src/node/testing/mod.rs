@@ -118,6 +118,14 @@ impl Bench {
         keeper.start(&self::container(id), None).await.unwrap();
     }
 
+    /// Leaves the bundle of a container whose creation was cut off, as [`Source::Store`] makes them.
+    pub fn leave_bundle(&self, id: &str) -> PathBuf {
+        let bundle = self.folder.path().join("run/.thecad/tests/bundles").join(id);
+        std::fs::create_dir_all(&bundle).unwrap();
+        std::fs::write(bundle.join("config.json"), "{}").unwrap();
+        bundle
+    }
+
     /// How many files the node has left about what ran.
     pub fn journal_files(&self) -> usize {
         let folder = self.folder.path().join("run/.thecad/tests");
