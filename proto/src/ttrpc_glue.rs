@@ -129,15 +129,14 @@ impl Caller {
     {
         let payload = input.encode_to_vec();
         if payload.len() > MOST {
-            let text = format!("{service}/{method}: the request has {} bytes, and at most {MOST} can be sent", payload.len());
+            let text = format!(
+                "{service}/{method}: the request has {} bytes, and at most {MOST} can be sent",
+                payload.len()
+            );
             return Err(status(Code::RESOURCE_EXHAUSTED, text));
         }
-        let request = Request {
-            service: service.to_owned(),
-            method: method.to_owned(),
-            payload,
-            ..Default::default()
-        };
+        let request =
+            Request { service: service.to_owned(), method: method.to_owned(), payload, ..Default::default() };
         let response = match self.timeout {
             None => self.client.request(request).await?,
             Some(timeout) => {
@@ -245,7 +244,9 @@ mod tests {
         let keeper = KeeperClient::new(Caller::new(Client::connect(&address).await.unwrap()));
         for (bytes, code) in [(MOST - 10, Code::NOT_FOUND), (MOST, Code::RESOURCE_EXHAUSTED)] {
             let error = keeper.attach(AttachRequest { id: "x".repeat(bytes), ..Default::default() }).await;
-            let Err(Error::RpcStatus(status)) = error else { panic!("{bytes}: expected a status, got {error:?}") };
+            let Err(Error::RpcStatus(status)) = error else {
+                panic!("{bytes}: expected a status, got {error:?}")
+            };
             assert_eq!(status.code(), code, "{bytes}: {}", &status.message()[..100]);
         }
         assert_eq!(keeper.info(InfoRequest {}).await.unwrap().vcpus, 2);

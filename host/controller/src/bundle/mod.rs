@@ -174,7 +174,10 @@ mod tests {
         let config = folder.path().join("config.json");
         nix::unistd::mkfifo(&config, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let error = Bundle::read(folder.path()).unwrap_err();
-        assert_eq!(crate::error::story(&error), format!("failed to read {}: it is not a regular file", config.display()));
+        assert_eq!(
+            crate::error::story(&error),
+            format!("failed to read {}: it is not a regular file", config.display())
+        );
     }
 
     fn bundle(config: &str) -> (tempfile::TempDir, Result<Bundle, BundleError>) {

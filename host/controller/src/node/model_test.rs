@@ -63,7 +63,7 @@ impl Story {
             chance: Chance(seed),
             events,
             told: Vec::new(),
-            steps: Vec::new(),
+            steps: vec![format!("seed {seed}")],
         }
     }
 
@@ -140,12 +140,14 @@ impl Story {
             }
             (4 | 5, ..) => {
                 // Some of what was told has reached the reader, and the rest is told by the next process.
-                if self.chance.below(2) == 0 {
+                let (heard, orderly) = (self.chance.below(2) == 0, self.chance.below(2) == 0);
+                if heard {
                     self.hear().await;
                 }
-                match self.chance.below(2) {
-                    0 => self.bench.restart().await,
-                    _ => self.bench.kill().await,
+                self.steps.push(format!("thecad ends: heard {heard}, orderly {orderly}"));
+                match orderly {
+                    true => self.bench.restart().await,
+                    false => self.bench.kill().await,
                 }
                 self.events = self.bench.node.subscribe(&self.bench.namespace);
             }
@@ -206,7 +208,7 @@ impl Story {
     /// Takes the events that were told by now, until they have reached the reader.
     async fn hear(&mut self) {
         while let Ok(Some(Told::Event(event))) =
-            tokio::time::timeout(Duration::from_millis(30), self.events.next()).await
+            tokio::time::timeout(Duration::from_millis(50), self.events.next()).await
         {
             self.told.push((event.container.as_ref().map(|id| id.to_string()), event.what.clone()));
         }

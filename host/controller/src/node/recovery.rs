@@ -42,6 +42,7 @@ pub async fn recover(node: &Node) {
             warn!(container = %record.container, %error, "the record of a task without a sandbox stays");
         }
     }
+    node.shared.bus.recovered();
     sweep(node, false);
 }
 

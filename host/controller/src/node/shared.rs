@@ -150,9 +150,10 @@ impl Shared {
     /// The process is killed: nothing is ended, nothing goes on.
     #[cfg(any(test, feature = "testing"))]
     pub async fn kill(&self) {
-        self.bus.kill();
         let mut all = std::mem::take(&mut *self.work.lock().unwrap_or_else(PoisonError::into_inner));
+        // What still runs meanwhile is what was done just before.
         all.shutdown().await;
+        self.bus.kill();
     }
 
     /// Ends everything that was spawned.

@@ -1,7 +1,7 @@
 //! Who reads which namespace's events, and how far everyone has got.
 //!
 //! Readers of a namespace share one queue, in which each has its place. An event is *taken* by a reader when its connection
-//! has asked for the next one and [`SETTLE`] has passed: until then it may still lie with this process, and would be lost
+//! has asked for the next one and [`SETTLE`] has passed, or twice that while it asks for more and more: until then it may still lie with this process, and would be lost
 //! with it. What a reader has not taken stays in the [`Tail`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -29,7 +29,9 @@ pub struct Bus {
 struct State {
     /// Namespaces that somebody reads, or of which something is kept for who comes back.
     topics: HashMap<Namespace, Topic>,
-    /// Readers may come back, for whom everything is kept.
+    /// What an earlier process has left undone is being found out: it is kept for whoever comes.
+    recovering: bool,
+    /// Readers may come back, for whom what is known of here is kept.
     returning: bool,
     closed: bool,
     folder: Option<PathBuf>,
@@ -66,10 +68,13 @@ pub struct Subscription {
 }
 
 impl Bus {
-    /// The bus of a node whose process begins, with what an earlier one has left in `folder`. Until [`Bus::returned`], what is
-    /// told is kept for everyone who subscribes.
+    /// The bus of a node whose process begins, with what an earlier one has left in `folder`. What is told until
+    /// [`Bus::recovered`] is kept for everyone who subscribes until [`Bus::returned`], and so is all that happens in a namespace
+    /// of which something is kept or that had readers.
     pub(in crate::node) fn open(folder: &Path) -> Self {
-        let mut state = State { returning: true, folder: Some(folder.to_owned()), ..State::default() };
+        let folder_of_all = Some(folder.to_owned());
+        let mut state =
+            State { recovering: true, returning: true, folder: folder_of_all, ..State::default() };
         for (namespace, left) in tail::left(folder) {
             let topic = state.topic(&namespace);
             topic.last = left.last;
@@ -107,7 +112,7 @@ impl Bus {
         told: impl Iterator<Item = (Option<ContainerId>, What)>,
     ) {
         let mut state = self.lock();
-        if !state.returning && !state.topics.contains_key(namespace) {
+        if !state.recovering && !state.topics.contains_key(namespace) {
             return;
         }
         let topic = state.topic(namespace);
@@ -149,10 +154,15 @@ impl Bus {
         Subscription { bus, namespace, at, taken: at - 1, leaving: None, news }
     }
 
+    /// What an earlier process has left undone is known and told.
+    pub(in crate::node) fn recovered(&self) {
+        self.lock().recovering = false;
+    }
+
     /// Who wanted to come back has: from here on, what nobody reads is forgotten.
     pub(in crate::node) fn returned(&self) {
         let mut state = self.lock();
-        state.returning = false;
+        (state.recovering, state.returning) = (false, false);
         state.last_told.clear();
         state.topics.retain(|_, topic| {
             topic.awaited = 0;

@@ -35,7 +35,7 @@ impl Machine {
 /// What a reader is given until there is no more, and it has reached the reader.
 async fn heard(events: &mut Subscription) -> Vec<u32> {
     let mut pids = Vec::new();
-    while let Ok(Some(told)) = tokio::time::timeout(SETTLE * 2, events.next()).await {
+    while let Ok(Some(told)) = tokio::time::timeout(SETTLE * 3, events.next()).await {
         match told {
             Told::Event(event) => match event.what {
                 What::Started { pid } => pids.push(pid),
@@ -71,7 +71,11 @@ async fn what_no_connection_has_taken_is_told_by_the_next_process_and_nothing_el
     assert_eq!(heard(&mut reader).await, [3, 4, 5]);
     next.kill();
     let third = machine.begin();
-    assert_eq!(heard(&mut third.subscribe(&machine.namespace)).await, [] as [u32; 0], "told once more, not for ever");
+    assert_eq!(
+        heard(&mut third.subscribe(&machine.namespace)).await,
+        [] as [u32; 0],
+        "told once more, not for ever"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,6 +120,24 @@ async fn whoever_comes_back_in_time_hears_what_was_told_before() {
     machine.tell(&bus, 4..=4);
     assert_eq!(heard(&mut late).await, [4]);
     assert!(RETURN > SETTLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_was_and_nothing_was_found_nothing_is_kept() {
+    let machine = Machine::new();
+    let bus = machine.begin();
+    bus.recovered();
+    machine.tell(&bus, 1..=2);
+    assert_eq!(bus.kept(), 0);
+    let mut reader = bus.subscribe(&machine.namespace);
+    machine.tell(&bus, 3..=3);
+    assert_eq!(heard(&mut reader).await, [3]);
+    bus.kill();
+    // It had a reader, which comes back only after something has happened.
+    let next = machine.begin();
+    next.recovered();
+    machine.tell(&next, 4..=4);
+    assert_eq!(heard(&mut next.subscribe(&machine.namespace)).await, [4]);
 }
 
 #[tokio::test(start_paused = true)]

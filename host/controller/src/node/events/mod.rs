@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::values::{Exit, Io, Mount};
-use crate::id::{ContainerId, ExecId, Namespace, SandboxId};
+use crate::id::{ContainerId, ExecId, SandboxId};
 
 pub use self::bus::{Bus, Subscription};
 

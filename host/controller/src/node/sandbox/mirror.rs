@@ -88,7 +88,8 @@ impl Mirror {
 
     /// Whether an event was told by an earlier process. Each counts once.
     pub fn was_told(&mut self, container: Option<&ContainerId>, what: &What) -> bool {
-        let again = |(id, told): &(Option<ContainerId>, What)| id.as_ref() == container && told.is_again(what);
+        let again =
+            |(id, told): &(Option<ContainerId>, What)| id.as_ref() == container && told.is_again(what);
         let place = self.retold.iter().position(again);
         place.map(|place| self.retold.remove(place)).is_some()
     }

@@ -188,7 +188,8 @@ async fn spec_of(
 pub(in crate::node) async fn read_config(bundle: &Path) -> Result<Vec<u8>> {
     let path = bundle.to_owned();
     let reading = tokio::task::spawn_blocking(move || bundle::read_config(&path));
-    let late = |_| Error::TimedOut { what: format!("reading the bundle {}", bundle.display()), limit: READING };
+    let late =
+        |_| Error::TimedOut { what: format!("reading the bundle {}", bundle.display()), limit: READING };
     let read = timeout(READING, reading).await.map_err(late)?;
     read.map_err(|lost| Error::Internal(lost.to_string()))?.map_err(|error| match error {
         BundleError::TooLarge(_) => too_large("the bundle's config.json"),
