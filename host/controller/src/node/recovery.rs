@@ -5,37 +5,52 @@
 //! | created | – | created; what a start that was cut off has left is removed |
 //! | created, for one container | – | nothing: nobody was told of it |
 //! | ready or paused | serves | adopted; its events go on from the one that was told last |
+//! | ready or paused | cannot be told | ready or paused; what needs its keeper is refused until that is found, or found gone |
 //! | ready or paused | gone | stopped with 255, its tasks with 137, told once; nothing of it is left |
 //! | stopped | – | stopped, until somebody fetches that |
 //!
 //! After a boot of the machine nothing is written down any more, and nothing runs.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use tracing::{info, warn};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
 
 use super::Node;
 use super::journal::SandboxEntry;
-use super::keeper::Keeper;
+use super::keeper::{Answer, Keeper};
 use super::sandbox::actor::Actor;
 use super::sandbox::handle::Handle;
 use super::sandbox::mirror::{Mirror, News};
 use super::sandbox::{FAILED, Standing};
 use super::values::Exit;
-use crate::id::Namespace;
+use crate::id::{Namespace, SandboxId};
+
+/// Sandboxes that are looked at at once. One whose keeper is stuck takes its time and not that of the others.
+const AT_ONCE: usize = 32;
+/// Pauses before a keeper that could not be reached is tried again; then it is looked for beside everything else.
+const TRIES: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500), Duration::from_secs(1)];
 
 /// Takes over what is there. Answers when the ends that nobody saw are told, which whoever comes back will hear.
 pub async fn recover(node: &Node) {
     let mut tasks = node.shared.journal.tasks.all();
+    let mut under_way = JoinSet::new();
     for (namespace, entry) in node.shared.journal.sandboxes.all() {
         let mut mirror = Mirror::new(entry);
         let here: Vec<_> = tasks
             .extract_if(.., |(name, record)| *name == namespace && record.sandbox == mirror.entry.create.id)
             .collect();
         mirror.tasks.extend(here.into_iter().map(|(_, record)| (record.container.clone(), record)));
-        recover_one(node, namespace, mirror).await;
+        if under_way.len() == AT_ONCE {
+            under_way.join_next().await;
+        }
+        let node = node.clone();
+        under_way.spawn(async move { recover_one(&node, namespace, mirror).await });
     }
+    while under_way.join_next().await.is_some() {}
     // Their sandboxes are gone for good: they were being deleted.
     for (namespace, record) in tasks {
         if let Err(error) = node.shared.journal.tasks.remove(&namespace, record.container.as_str()) {
@@ -90,11 +105,8 @@ async fn recover_one(node: &Node, namespace: Namespace, mut mirror: Mirror) {
         return;
     }
     let keeper = match entry.standing {
-        Standing::Created => None,
-        _ => node.shared.keepers.connect(&namespace, &id).await.unwrap_or_else(|error| {
-            warn!(sandbox = %id, %error, "the keeper of a sandbox cannot be reached");
-            None
-        }),
+        Standing::Created => Ok(None),
+        _ => reach(node, &namespace, &id).await,
     };
     let containers: Vec<_> = mirror.tasks.keys().cloned().collect();
     let (handle, mut actor) = node.sandbox_of(&namespace, mirror);
@@ -107,17 +119,42 @@ async fn recover_one(node: &Node, namespace: Namespace, mut mirror: Mirror) {
         return;
     }
     match keeper {
-        Some(keeper) => adopt(node, &handle, &mut actor, keeper).await,
-        None if matches!(entry.standing, Standing::Ready | Standing::Paused) => {
-            lost(node, &handle, &entry).await
+        Ok(keeper) => found(&mut actor, keeper).await,
+        Err(error) => {
+            warn!(sandbox = %id, %error, "the keeper of a sandbox cannot be reached for the moment");
+            actor.search();
         }
+    }
+    node.shared.spawn(actor.run());
+}
+
+/// The keeper of a sandbox, if there is one. That it cannot be told, since this process has no descriptor left or the keeper does
+/// not get to its clients, is an error: it may be well.
+async fn reach(node: &Node, namespace: &Namespace, id: &SandboxId) -> Answer<Option<Arc<dyn Keeper>>> {
+    for pause in TRIES {
+        match node.shared.keepers.connect(namespace, id).await {
+            Ok(keeper) => return Ok(keeper),
+            Err(error) => debug!(sandbox = %id, %error, "a keeper is not reached yet"),
+        }
+        sleep(pause).await;
+    }
+    node.shared.keepers.connect(namespace, id).await
+}
+
+/// It is known now whether a sandbox has a keeper.
+pub async fn found(actor: &mut Actor, keeper: Option<Arc<dyn Keeper>>) {
+    let (node, handle) = (actor.node.clone(), actor.handle.clone());
+    let entry = handle.mirror().entry.clone();
+    let runs = matches!(entry.standing, Standing::Ready | Standing::Paused);
+    match keeper {
+        Some(keeper) => adopt(&node, &handle, actor, keeper).await,
+        None if runs => lost(&node, &handle, &entry).await,
         None => {}
     }
-    if matches!(entry.standing, Standing::Ready | Standing::Paused) {
+    if runs {
         // What was to come again has come.
         handle.mirror().retold.clear();
     }
-    node.shared.spawn(actor.run());
 }
 
 async fn adopt(node: &Node, handle: &Arc<Handle>, actor: &mut Actor, keeper: Arc<dyn Keeper>) {

@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::sandbox::Standing;
@@ -239,4 +240,47 @@ async fn bundles_of_containers_that_were_not_created_do_not_stay() {
     assert_eq!((left.exists(), told.exists()), (false, true));
     bench.node.delete_task(&ns, &container("told"), true).await.unwrap();
     assert!(!told.exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_cannot_be_reached_is_not_taken_for_gone() {
+    let mut bench = Bench::new().await;
+    let ns = bench.namespace.clone();
+    let pod = bench.sandbox("pod").await;
+    let web = bench.running("web", Some("pod")).await;
+    for failures in [3, 20] {
+        bench.keepers.unreachable.store(failures, Ordering::Relaxed);
+        bench.kill().await;
+        let node = &bench.node;
+        assert_eq!(node.sandbox_status(&ns, &pod, false).await.unwrap().standing, Standing::Ready);
+        if failures == 20 {
+            let error = node.delete_task(&ns, &web, true).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Unavailable);
+            assert_eq!(error.to_string(), "the keeper of sandbox pod cannot be reached for the moment: ask again");
+            assert_eq!(kind(node.pause_sandbox(&ns, &pod).await), Kind::Unavailable);
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        node.ping_sandbox(&ns, &pod).await.unwrap();
+        assert_eq!(node.task(&ns, &web).await.unwrap().init.phase, Phase::Running);
+    }
+    // One that is found to be gone after all.
+    bench.keeper("pod").die();
+    bench.keepers.unreachable.store(20, Ordering::Relaxed);
+    bench.kill().await;
+    assert_eq!(bench.node.wait_sandbox(&ns, &pod).await.unwrap().status, 255);
+    assert_eq!(bench.node.wait(&ns, &web, &ProcessName::Init).await.unwrap().status, 137);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keepers_that_are_stuck_hold_up_a_start_once_and_not_one_after_the_other() {
+    let mut bench = Bench::new().await;
+    for turn in 0..10 {
+        let id = format!("pod-{turn}");
+        bench.sandbox(&id).await;
+        bench.keeper(&id).get_stuck();
+    }
+    let before = tokio::time::Instant::now();
+    bench.kill().await;
+    assert!(before.elapsed() < Duration::from_secs(30), "{:?}", before.elapsed());
+    assert_eq!(bench.node.sandboxes(&bench.namespace).await.unwrap().len(), 10);
 }

@@ -13,10 +13,11 @@ use super::Standing;
 use super::handle::{Handle, Request};
 use crate::node::Node;
 use crate::node::keeper::{Keeper, KeeperError};
+use crate::node::recovery;
 
 /// How long one question for events waits.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Before a keeper that refused is asked again.
+/// Before a keeper that refused, or was not reached, is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Requests that may wait for the actor.
 pub const QUEUE: usize = 32;
@@ -25,6 +26,8 @@ pub const QUEUE: usize = 32;
 pub enum Event {
     /// Its keeper is gone.
     KeeperGone,
+    /// The keeper of a sandbox that was taken over was reached, or is known to be gone.
+    Found(Option<Arc<dyn Keeper>>),
     /// Whether the guest answers.
     Heartbeat(bool),
 }
@@ -97,6 +100,7 @@ impl Actor {
     async fn happened(&mut self, event: Event) {
         match event {
             Event::KeeperGone => self.keeper_gone().await,
+            Event::Found(keeper) => recovery::found(self, keeper).await,
             Event::Heartbeat(true) => {
                 self.answered = Instant::now();
                 if self.node.shared.bus.is_watched(&self.handle.namespace) {
@@ -124,6 +128,20 @@ impl Actor {
         self.answered = Instant::now();
         let (node, handle) = (self.node.clone(), self.handle.clone());
         self.events.spawn(async move { follow(&node, &handle, &keeper).await });
+    }
+
+    /// Looks for the keeper until it is reached, or known to be gone.
+    pub fn search(&mut self) {
+        let (node, handle) = (self.node.clone(), self.handle.clone());
+        self.events.spawn(async move {
+            loop {
+                sleep(AGAIN).await;
+                match node.shared.keepers.connect(&handle.namespace, &handle.id).await {
+                    Ok(keeper) => return Event::Found(keeper),
+                    Err(error) => debug!(sandbox = %handle.id, %error, "the keeper cannot be reached yet"),
+                }
+            }
+        });
     }
 
     fn beat(&mut self) {

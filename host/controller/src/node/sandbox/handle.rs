@@ -8,8 +8,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::Started;
 use super::mirror::Mirror;
 use crate::id::{Namespace, SandboxId};
-use crate::node::error::{Error, Result};
-use crate::node::keeper::Keeper;
+use crate::node::error::{Error, Kind, Result};
+use crate::node::keeper::{Keeper, KeeperError};
 
 /// Where an answer goes.
 pub type Reply<T> = oneshot::Sender<Result<T>>;
@@ -64,6 +64,12 @@ impl Handle {
     /// Its keeper, while it has one.
     pub fn keeper(&self) -> Option<Arc<dyn Keeper>> {
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It runs and has none that could be reached, which may pass.
+    pub fn unreachable(&self) -> Error {
+        let message = format!("the keeper of sandbox {} cannot be reached for the moment: ask again", self.id);
+        KeeperError::Refused { kind: Kind::Unavailable, message }.into()
     }
 
     /// It has a keeper, or none any more.

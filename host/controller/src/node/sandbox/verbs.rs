@@ -187,6 +187,7 @@ impl Node {
         let standing = handle.mirror().entry.standing;
         let state = match (standing, handle.keeper()) {
             (Standing::Ready | Standing::Paused, Some(keeper)) => return Ok(keeper),
+            (Standing::Ready | Standing::Paused, None) => return Err(handle.unreachable()),
             (Standing::Created, _) => "was not started",
             _ => "has ended",
         };

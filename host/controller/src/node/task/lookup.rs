@@ -63,6 +63,9 @@ impl Node {
             matches!(mirror.entry.standing, Standing::Ready | Standing::Paused)
         };
         let keeper = handle.keeper().filter(|_| runs);
+        if runs && keeper.is_none() {
+            return Err(handle.unreachable());
+        }
         Ok(Found { id: id.clone(), handle, keeper })
     }
 

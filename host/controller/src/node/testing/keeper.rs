@@ -36,6 +36,7 @@ struct State {
     vm_over: bool,
     frozen: bool,
     silent: bool,
+    stuck: bool,
 }
 
 struct Task {
@@ -88,6 +89,11 @@ impl FakeKeeper {
     /// The guest stops to answer.
     pub fn hang(&self) {
         self.state.lock().unwrap().silent = true;
+    }
+
+    /// The keeper takes 20 s for every answer about its events.
+    pub fn get_stuck(&self) {
+        self.state.lock().unwrap().stuck = true;
     }
 
     /// The VM ends, and with it every process.
@@ -352,6 +358,10 @@ impl Keeper for FakeKeeper {
     }
 
     async fn events(&self, from: u64, patience: Duration) -> Answer<Page> {
+        let stuck = self.state.lock().unwrap().stuck;
+        if stuck {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+        }
         let mut next = self.next.subscribe();
         let _ = timeout(patience, next.wait_for(|next| *next > from || self.is_gone())).await;
         let state = self.state.lock().unwrap();

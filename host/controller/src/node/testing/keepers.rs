@@ -1,12 +1,14 @@
 //! Keepers that are values.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
 use super::keeper::FakeKeeper;
 use crate::id::{Namespace, SandboxId};
+use crate::node::Kind;
 use crate::node::keeper::{Answer, Keeper, KeeperError, Keepers, Launch};
 
 type Name = (Namespace, SandboxId);
@@ -17,6 +19,8 @@ pub struct FakeKeepers {
     running: Mutex<BTreeMap<Name, Arc<FakeKeeper>>>,
     /// Ids whose start fails, and how.
     pub broken: Mutex<BTreeSet<&'static str>>,
+    /// How often nobody can be reached, for want of a descriptor.
+    pub unreachable: AtomicUsize,
 }
 
 impl FakeKeepers {
@@ -55,6 +59,11 @@ impl Keepers for FakeKeepers {
     }
 
     async fn connect(&self, namespace: &Namespace, sandbox: &SandboxId) -> Answer<Option<Arc<dyn Keeper>>> {
+        let one_less = |count: usize| count.checked_sub(1);
+        if self.unreachable.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+            let message = "Too many open files".into();
+            return Err(KeeperError::Refused { kind: Kind::Unavailable, message });
+        }
         Ok(self.find(namespace, sandbox).map(|keeper| keeper as Arc<dyn Keeper>))
     }
 
