@@ -115,10 +115,10 @@ impl Node {
             }
             (mirror.entry.own_of_container, mirror.entry.exit.is_some())
         };
-        let handle = handle.clone();
+        let (node, handle) = (self.clone(), handle.clone());
         self.shared.spawn(async move {
             let ended = match (own, over) {
-                (true, _) => handle.ask(|reply| Request::Shutdown(Duration::ZERO, reply)).await,
+                (true, _) => return node.end_own(&handle).await,
                 (false, true) => handle.ask(|reply| Request::Stop(Duration::ZERO, reply)).await,
                 (false, false) => return,
             };

@@ -65,6 +65,22 @@ async fn a_container_without_a_sandbox_has_one_of_its_own_that_goes_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sandbox_of_its_own_that_cannot_be_ended_is_ended_as_soon_as_it_can() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let web = bench.running("web", None).await;
+    bench.keepers.broken.lock().unwrap().insert("clear");
+    assert_eq!(node.delete_task(ns, &web, true).await.unwrap().exit.status, 137);
+    assert_eq!(kind(node.delete_task(ns, &web, true).await), Kind::NotFound);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(node.sandboxes(ns).await.unwrap().len(), 1, "it does not go");
+    bench.keepers.broken.lock().unwrap().clear();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(node.sandboxes(ns).await.unwrap().is_empty());
+    bench.running("web", None).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_whose_vm_does_not_boot_says_why() {
     let bench = Bench::new().await;
     let (node, ns) = (&bench.node, &bench.namespace);

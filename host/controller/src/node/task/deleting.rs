@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
-use tracing::debug;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
 
 use super::Deleted;
 use super::lookup::Found;
@@ -21,6 +21,9 @@ use crate::task::state::Verb;
 const DEATH: Duration = Duration::from_secs(60);
 /// How long the end of a sandbox may take to be noticed, once its keeper is gone.
 const NOTICE: Duration = Duration::from_secs(10);
+/// Before the end of a sandbox that could not be ended is tried again, at first and at last.
+const AGAIN: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const SIGKILL: u32 = 9;
 
 impl Node {
@@ -55,11 +58,7 @@ impl Node {
             news
         });
         if found.handle.mirror().entry.own_of_container {
-            let ended = found.handle.ask(|reply| Request::Shutdown(Duration::ZERO, reply)).await;
-            match ended {
-                Ok(()) | Err(Error::UnknownSandbox(_)) => {}
-                Err(error) => return Err(error),
-            }
+            self.end_own(&found.handle).await;
         }
         Ok(Deleted { pid, exit })
     }
@@ -102,11 +101,47 @@ impl Node {
         }
     }
 
+    /// Ends the sandbox of a container that is gone. If that fails it is tried again until it has worked: the task is forgotten, and
+    /// nobody else could ask for it. A process that begins anew clears such a sandbox itself.
+    pub(in crate::node) async fn end_own(&self, handle: &Arc<Handle>) {
+        if own_ended(handle).await {
+            return;
+        }
+        let (closing, handle) = (self.shared.closing(), handle.clone());
+        self.shared.spawn(async move {
+            let again = async {
+                let mut pause = AGAIN;
+                loop {
+                    sleep(pause).await;
+                    if own_ended(&handle).await {
+                        return;
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            };
+            tokio::select! {
+                () = again => {}
+                () = closing => {}
+            }
+        });
+    }
+
     /// Waits until the actor of a sandbox whose keeper is gone has noticed.
     async fn sandbox_over(&self, found: &Found) {
         let over = found.handle.until(|mirror| mirror.entry.exit.map(drop));
         if timeout(NOTICE, over).await.is_err() {
             debug!(sandbox = %found.handle.id, "a keeper is gone and its end is not noticed");
+        }
+    }
+}
+
+/// Asks for the end of a sandbox. False if it is still there.
+async fn own_ended(handle: &Handle) -> bool {
+    match handle.ask(|reply| Request::Shutdown(Duration::ZERO, reply)).await {
+        Ok(()) | Err(Error::UnknownSandbox(_)) => true,
+        Err(error) => {
+            warn!(sandbox = %handle.id, %error, "the sandbox of a container that is gone stays for now");
+            false
         }
     }
 }

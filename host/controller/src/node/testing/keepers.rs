@@ -68,6 +68,9 @@ impl Keepers for FakeKeepers {
     }
 
     async fn clear(&self, namespace: &Namespace, sandbox: &SandboxId) -> Answer<()> {
+        if self.broken.lock().unwrap().contains("clear") {
+            return Err(KeeperError::Residue("a mount is busy".into()));
+        }
         let left = self.running.lock().unwrap().remove(&(namespace.clone(), sandbox.clone()));
         if let Some(keeper) = left {
             keeper.die();
