@@ -72,8 +72,7 @@ async fn a_sandbox_of_its_own_that_cannot_be_ended_is_ended_as_soon_as_it_can() 
     bench.keepers.broken.lock().unwrap().insert("clear");
     assert_eq!(node.delete_task(ns, &web, true).await.unwrap().exit.status, 137);
     assert_eq!(kind(node.delete_task(ns, &web, true).await), Kind::NotFound);
-    tokio::time::sleep(Duration::from_secs(300)).await;
-    assert_eq!(node.sandboxes(ns).await.unwrap().len(), 1, "it does not go");
+    assert_eq!(node.sandboxes(ns).await.unwrap().len(), 1, "it has not gone");
     bench.keepers.broken.lock().unwrap().clear();
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert!(node.sandboxes(ns).await.unwrap().is_empty());

@@ -31,8 +31,12 @@ use crate::id::{Namespace, SandboxId};
 /// Sandboxes that are looked at at once. One whose keeper is stuck takes its time and not that of the others.
 const AT_ONCE: usize = 32;
 /// Pauses before a keeper that could not be reached is tried again; then it is looked for beside everything else.
-const TRIES: [Duration; 4] =
-    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500), Duration::from_secs(1)];
+const TRIES: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
 
 /// Takes over what is there. Answers when the ends that nobody saw are told, which whoever comes back will hear.
 pub async fn recover(node: &Node) {

@@ -52,9 +52,12 @@ async fn a_vm_that_dies_and_a_guest_that_hangs_are_noticed() {
     let (node, ns) = (&bench.node, &bench.namespace);
     let (one, two) = (bench.sandbox("one").await, bench.sandbox("two").await);
     let web = bench.running("web", Some("one")).await;
-    bench.keeper("one").vm_dies("the guest's kernel panicked");
+    bench.keeper("one").vm_dies("theca-vmm was killed by signal 9");
     assert_eq!(node.wait_sandbox(ns, &one).await.unwrap().status, 255);
-    assert_eq!(node.sandbox_status(ns, &one, false).await.unwrap().reason, "the guest's kernel panicked");
+    assert_eq!(
+        node.sandbox_status(ns, &one, false).await.unwrap().reason,
+        "theca-vmm was killed by signal 9; the guest's last words:\nKernel panic"
+    );
     assert_eq!(node.wait(ns, &web, &ProcessName::Init).await.unwrap().status, 137);
     node.delete_task(ns, &web, false).await.unwrap();
     bench.keeper("two").hang();
@@ -256,7 +259,10 @@ async fn a_keeper_that_cannot_be_reached_is_not_taken_for_gone() {
         if failures == 20 {
             let error = node.delete_task(&ns, &web, true).await.unwrap_err();
             assert_eq!(error.kind(), Kind::Unavailable);
-            assert_eq!(error.to_string(), "the keeper of sandbox pod cannot be reached for the moment: ask again");
+            assert_eq!(
+                error.to_string(),
+                "the keeper of sandbox pod cannot be reached for the moment: ask again"
+            );
             assert_eq!(kind(node.pause_sandbox(&ns, &pod).await), Kind::Unavailable);
             tokio::time::sleep(Duration::from_secs(30)).await;
         }

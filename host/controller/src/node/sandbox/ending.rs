@@ -113,7 +113,10 @@ impl Actor {
         }
         let failure = self.handle.mirror().entry.failure.clone();
         match failure {
-            Some(reason) => self.ended(FAILED, reason),
+            Some(reason) => {
+                let reason = self.with_last_words(reason).await;
+                self.ended(FAILED, reason);
+            }
             None => self.ended(0, String::new()),
         }
         // A create that is under way hears from the keeper why there is no VM; whoever asked for it ends the keeper then.
@@ -124,14 +127,20 @@ impl Actor {
     }
 
     /// It has failed in a way that leaves no use for what still runs of it.
-    pub async fn failed(&mut self, mut reason: String) {
+    pub async fn failed(&mut self, reason: String) {
+        let reason = self.with_last_words(reason).await;
+        self.clear().await;
+        self.ended(FAILED, reason);
+    }
+
+    /// The reason with the last lines of the guest's console, unless it has them already.
+    async fn with_last_words(&self, mut reason: String) -> String {
         let words = self.node.shared.keepers.last_words(&self.handle.namespace, &self.handle.id).await;
         if !words.is_empty() && !reason.contains("last words") {
             reason.push_str("; the guest's last words:\n");
             reason.push_str(&words);
         }
-        self.clear().await;
-        self.ended(FAILED, reason);
+        reason
     }
 
     async fn clear(&mut self) {

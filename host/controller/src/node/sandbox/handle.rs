@@ -68,7 +68,8 @@ impl Handle {
 
     /// It runs and has none that could be reached, which may pass.
     pub fn unreachable(&self) -> Error {
-        let message = format!("the keeper of sandbox {} cannot be reached for the moment: ask again", self.id);
+        let message =
+            format!("the keeper of sandbox {} cannot be reached for the moment: ask again", self.id);
         KeeperError::Refused { kind: Kind::Unavailable, message }.into()
     }
 
