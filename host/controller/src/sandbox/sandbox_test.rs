@@ -203,6 +203,38 @@ async fn an_exec_has_a_life_of_its_own() {
 }
 
 #[tokio::test]
+async fn any_number_waits_while_the_task_has_much_to_do() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    scene.start("web").await.unwrap();
+    let task = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
+    let shell = AddProcess { exec: "shell".parse().unwrap(), io: IoRequest::default(), spec: b"{}".to_vec() };
+    task.ask(|reply| TaskRequest::Exec(Box::new(shell), reply)).await.unwrap();
+    task.ask(|reply| TaskRequest::Start(Some("shell".parse().unwrap()), reply)).await.unwrap();
+    scene.agent.delay("pause", Duration::from_secs(1));
+    let pausing = tokio::spawn({
+        let task = task.clone();
+        async move { task.ask(TaskRequest::Pause).await }
+    });
+    tokio::task::yield_now().await;
+    let mut waiters = tokio::task::JoinSet::new();
+    for turn in 0..1000 {
+        let which = (turn % 2 == 0).then(|| "shell".parse().unwrap());
+        let task = task.clone();
+        waiters.spawn(async move { task.wait(which).await });
+    }
+    pausing.await.unwrap().unwrap();
+    scene.agent.end(FIRST_PID + 1, 4);
+    scene.agent.end(FIRST_PID, 3);
+    let exits = timeout(Duration::from_secs(20), waiters.join_all()).await.unwrap();
+    for status in [3, 4] {
+        let told = exits.iter().filter(|exit| exit.as_ref().is_ok_and(|exit| exit.status == status)).count();
+        assert_eq!(told, 500, "{status}: {:?}", exits.iter().find(|exit| exit.is_err()));
+    }
+    scene.sandbox.shutdown(true).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_end_of_init_is_told_after_those_of_its_execs() {
     let scene = Scene::begin("boots", SandboxOptions::default());
     scene.create("web").await.unwrap();

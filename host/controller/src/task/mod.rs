@@ -186,9 +186,19 @@ impl TaskHandle {
         let _ = self.requests.try_send(request);
     }
 
-    /// Waits until a process has ended.
+    /// Waits until a process has ended. Any number of callers, also while the task has much to do: init's end is seen beside its
+    /// requests, and for an added process a caller waits until the task has room for the question.
     pub async fn wait(&self, which: Which) -> Result<Exit> {
-        let mut exit = self.ask(|reply| TaskRequest::Wait(which, reply)).await?;
+        if which.is_none() {
+            let mut init = self.init.clone();
+            // An error means that the task never came to be.
+            let seen = init.wait_for(Option::is_some).await.map_err(|_| Error::UnknownContainer)?;
+            return seen.ok_or(Error::Gone);
+        }
+        let (reply, answer) = oneshot::channel();
+        let asked = self.requests.send(TaskRequest::Wait(which, reply)).await;
+        asked.map_err(|_| Error::UnknownContainer)?;
+        let mut exit = answer.await.map_err(|_| Error::UnknownContainer)??;
         let seen = exit.wait_for(Option::is_some).await.map_err(|_| Error::Gone)?;
         seen.ok_or(Error::Gone)
     }
