@@ -8,11 +8,18 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, umask};
+use theca_image::Digest;
 
 use crate::id::{Namespace, SandboxId};
 
 /// `sun_path` holds 108 bytes with the final zero, unix(7).
 const MAX_SOCKET_PATH: usize = 107;
+/// The longest name of a socket in a folder.
+const LONGEST_SOCKET: &str = "/keeper.sock";
+/// Where folders are whose names would be too long for that. No namespace begins with a dot.
+const LONG: &str = ".long";
+/// Digits of their names.
+const DIGITS: usize = 16;
 
 /// Why a run folder or a socket in it could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +37,7 @@ pub enum RunDirError {
         source: io::Error,
     },
     /// The path is longer than a socket's name may be.
-    #[error("the socket path {} has more than {MAX_SOCKET_PATH} bytes: use a shorter name, namespace or THECA_STATE", .0.display())]
+    #[error("the socket path {} has more than {MAX_SOCKET_PATH} bytes: use a shorter THECA_STATE", .0.display())]
     TooLong(PathBuf),
     /// The socket could not be bound.
     #[error("failed to listen on {}", path.display())]
@@ -66,7 +73,8 @@ pub fn data_root() -> PathBuf {
         .map_or_else(|| "/var/lib/theca".into(), PathBuf::from)
 }
 
-/// The folder `<root>/<namespace>/<sandbox>`. The value is only its name: nothing happens on drop.
+/// The folder `<root>/<namespace>/<sandbox>`, or `<root>/.long/<digits>` where that leaves no room for the sockets' names: then the
+/// digits are those of a digest of both names. The value is only its name: nothing happens on drop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunDir {
     path: PathBuf,
@@ -75,7 +83,13 @@ pub struct RunDir {
 impl RunDir {
     /// Names the folder without touching it.
     pub fn new(root: &Path, namespace: &Namespace, sandbox: &SandboxId) -> Self {
-        Self { path: root.join(namespace.as_str()).join(sandbox.as_str()) }
+        let path = root.join(namespace.as_str()).join(sandbox.as_str());
+        if path.as_os_str().len() + LONGEST_SOCKET.len() <= MAX_SOCKET_PATH {
+            return Self { path };
+        }
+        let mut name = Digest::of(format!("{namespace}/{sandbox}").as_bytes()).hex();
+        name.truncate(DIGITS);
+        Self { path: root.join(LONG).join(name) }
     }
 
     /// Makes the folder, which must not be there yet; only root may enter it.
@@ -128,9 +142,9 @@ impl RunDir {
         self.path.join("keeper.sock")
     }
 
-    /// The socket of a container's own endpoint, by its number.
+    /// The socket of a container's own endpoint, by its number. Its name is no longer than the others'.
     pub fn shim_socket(&self, number: u64) -> PathBuf {
-        self.path.join(format!("shim-{number}.sock"))
+        self.path.join(format!("shim-{number}"))
     }
 
     /// The socket behind which the guest's vsock ports are.
@@ -188,8 +202,47 @@ mod tests {
 
     #[test]
     fn a_socket_path_too_long_for_the_kernel_says_what_to_do() {
-        let folder = folder(Path::new("/run/theca-with-a-rather-long-name"), &"x".repeat(76));
+        let root = format!("/run/{}", "theca-with-a-rather-long-name-".repeat(3));
+        let folder = folder(Path::new(&root), "web");
         let error = folder.listen(&folder.keeper_socket()).unwrap_err().to_string();
-        assert!(error.ends_with("use a shorter name, namespace or THECA_STATE"), "{error}");
+        assert!(error.ends_with("use a shorter THECA_STATE"), "{error}");
+    }
+
+    #[test]
+    fn every_valid_name_has_room_for_every_socket() {
+        let root = Path::new("/run/theca");
+        let long = "x".repeat(crate::id::MAX_LENGTH);
+        let mut paths = std::collections::BTreeSet::new();
+        for (namespace, sandbox) in
+            [("default", "web"), ("default", &*long), (&*long, "web"), (&*long, &*long), (&long[1..], &*long)]
+        {
+            let folder = RunDir::new(root, &namespace.parse().unwrap(), &sandbox.parse().unwrap());
+            assert!(folder.shim_socket(999_999).as_os_str().len() <= MAX_SOCKET_PATH, "{folder:?}");
+            assert!(paths.insert(folder.path().to_owned()), "another's: {folder:?}");
+            let plain = root.join(namespace).join(sandbox);
+            assert_eq!(folder.path() == plain, namespace.len() + sandbox.len() <= 83, "{folder:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_folders_name_is_the_one_that_the_command_expects() {
+        let folder = RunDir::new(
+            Path::new("/run/theca-of-another-name"),
+            &"default".parse().unwrap(),
+            &"ab".repeat(32).parse().unwrap(),
+        );
+        // The same is in host/cli/src/container/paths.rs.
+        assert_eq!(folder.path(), Path::new("/run/theca-of-another-name/.long/03a5a2398776f765"));
+    }
+
+    #[test]
+    fn a_folder_of_a_long_name_is_made_listened_in_and_removed_like_any_other() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = folder(&root.path().join("run-of-these-tests"), &"x".repeat(76));
+        assert!(folder.path().parent().unwrap().ends_with(LONG));
+        folder.create().unwrap();
+        let _listener = folder.listen(&folder.shim_socket(10)).unwrap();
+        folder.remove().unwrap();
+        assert_eq!(fs::read_dir(root.path().join("run-of-these-tests")).unwrap().count(), 0);
     }
 }

@@ -70,6 +70,11 @@ impl Connection {
             {
                 return Ok(None);
             }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let message =
+                    format!("the socket path {} is too long: use a shorter THECA_STATE", socket.display());
+                return Err(KeeperError::Refused { kind: Kind::InvalidArgument, message });
+            }
             Err(error) => {
                 let message = format!("failed to reach the keeper at {}: {error}", socket.display());
                 return Err(KeeperError::Refused { kind: Kind::Unavailable, message });

@@ -20,10 +20,16 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use theca_image::Digest;
+
 use super::id::ContainerId;
 
 /// containerd's word for the space that ids live in; the command uses one.
 pub const NAMESPACE: &str = "default";
+
+const KEEPER_SOCKET: &str = "keeper.sock";
+/// unix(7)
+const MAX_SOCKET_PATH: usize = 107;
 
 /// The folders that everything is below.
 #[derive(Clone, Debug)]
@@ -80,14 +86,20 @@ impl Roots {
         ContainerDir(self.containers().join(id.as_str()))
     }
 
-    /// The folder that the keeper of a sandbox owns while it lives.
+    /// The folder that the keeper of a sandbox owns while it lives. A keeper moves it where the path of its socket is too long for
+    /// the kernel (`run_dir.rs` of the controller).
     pub fn sandbox(&self, id: &ContainerId) -> PathBuf {
-        self.state.join(NAMESPACE).join(id.as_str())
+        let plain = self.state.join(NAMESPACE).join(id.as_str());
+        if plain.as_os_str().len() + KEEPER_SOCKET.len() < MAX_SOCKET_PATH {
+            return plain;
+        }
+        let digest = Digest::of(format!("{NAMESPACE}/{}", id.as_str()).as_bytes()).hex();
+        self.state.join(".long").join(&digest[..16])
     }
 
     /// Where the keeper of a sandbox listens.
     pub fn keeper_socket(&self, id: &ContainerId) -> PathBuf {
-        self.sandbox(id).join("keeper.sock")
+        self.sandbox(id).join(KEEPER_SOCKET)
     }
 }
 
@@ -139,5 +151,21 @@ impl ContainerDir {
     /// See the module's drawing.
     pub fn stdio(&self) -> PathBuf {
         self.0.join("stdio")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sandbox_is_where_its_keeper_puts_it() {
+        let id: ContainerId = "ab".repeat(32).parse().unwrap();
+        let sandbox = |state: &str| Roots { data: "/data".into(), state: state.into() }.sandbox(&id);
+        let longest_plain = "/run/theca-of-22-bytes";
+        assert_eq!(sandbox(longest_plain), Path::new(longest_plain).join(NAMESPACE).join(id.as_str()));
+        // The same is in host/controller/src/run_dir.rs.
+        let long = "/run/theca-of-another-name";
+        assert_eq!(sandbox(long), Path::new(long).join(".long/03a5a2398776f765"));
     }
 }
