@@ -1,6 +1,7 @@
 //! protobuf's Any, and what is required to be in one.
 
 use prost_types::Any;
+use theca_controller::bundle::is_oci;
 use theca_controller::node::Error;
 use theca_controller::node::values::Payload;
 
@@ -15,15 +16,10 @@ pub fn any(payload: Payload) -> Any {
 }
 
 /// The OCI `Process` that an Exec of 2017 brings, JSON.
-///
-/// Its type was named in several ways at that time: by a path that ends in `opencontainers/runtime-spec/…/Process`, by the
-/// specification's version alone, or not at all.
 pub fn oci_process(spec: Option<Any>) -> Result<Vec<u8>, Error> {
     let any = spec.ok_or_else(|| Error::Invalid("the process to add has no specification".into()))?;
     let url = any.type_url.as_str();
-    let version = url.bytes().next().is_some_and(|first| first.is_ascii_digit());
-    let path = url.contains("opencontainers/runtime-spec/") && url.ends_with("/Process");
-    if !(url.is_empty() || version || path) {
+    if !is_oci(url, "Process") {
         return Err(Error::Invalid(format!(
             "a process specification of type {url:?} is not known here: use {}",
             theca_proto::type_url::OCI_PROCESS

@@ -1,6 +1,7 @@
 //! The 2017 Shim's messages.
 
 use theca_controller::Error;
+use theca_controller::bundle::is_oci;
 use theca_controller::id::{ContainerId, ExecId};
 use theca_controller::sandbox::CreateTask;
 use theca_controller::sandbox::history::{Event, Happening};
@@ -44,6 +45,13 @@ pub fn create(request: CreateRequest, container: &ContainerId) -> Result<CreateT
 pub fn exec(request: ExecRequest, exec: ExecId) -> Result<AddProcess, Error> {
     let spec =
         request.spec.ok_or_else(|| Error::Invalid("the process to add has no specification".into()))?;
+    if !is_oci(&spec.type_url, "Process") {
+        return Err(Error::Invalid(format!(
+            "a process specification of type {:?} is not known here: use {}",
+            spec.type_url,
+            theca_proto::type_url::OCI_PROCESS
+        )));
+    }
     let io = task::io(request.terminal, &request.stdin, &request.stdout, &request.stderr)?;
     Ok(AddProcess { exec, io, spec: spec.value, kept: Kept::UntilDelete })
 }
@@ -92,4 +100,22 @@ pub fn event(event: Event) -> Option<types::Event> {
         exit_status: exit.map_or(0, |exit| exit.status),
         exited_at: exit.map(|exit| time::wire(exit.at)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::Any;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_process_is_refused_with_what_it_should_be() {
+        let request = |type_url: &str| {
+            let spec = Some(Any { type_url: type_url.into(), value: b"{}".to_vec() });
+            exec(ExecRequest { spec, ..ExecRequest::default() }, "shim-1".parse().unwrap())
+        };
+        assert!(request("").is_ok() && request(theca_proto::type_url::OCI_PROCESS).is_ok());
+        let error = request("google.protobuf.Empty").unwrap_err().to_string();
+        assert!(error.contains("\"google.protobuf.Empty\" is not known here: use types."), "{error}");
+    }
 }

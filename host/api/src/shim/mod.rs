@@ -36,8 +36,6 @@ struct Inner {
     sandbox: Sandbox,
     container: ContainerId,
     outbox: Outbox,
-    /// Processes added here have no name but their pid; the task wants one.
-    next_exec: AtomicU64,
     over: watch::Sender<bool>,
 }
 
@@ -55,8 +53,8 @@ impl ShimService {
     /// Serves `container` of `sandbox`, which need not exist yet.
     pub fn new(sandbox: Sandbox, container: ContainerId) -> Self {
         let outbox = Outbox::new(sandbox.history().clone(), container.clone());
-        let (next_exec, over) = (AtomicU64::new(1), watch::Sender::new(false));
-        Self(Arc::new(Inner { sandbox, container, outbox, next_exec, over }))
+        let over = watch::Sender::new(false);
+        Self(Arc::new(Inner { sandbox, container, outbox, over }))
     }
 
     /// Answers when somebody has asked for the endpoint's end.
@@ -73,13 +71,8 @@ impl ShimService {
         self.task().await?.ask(TaskRequest::Processes).await
     }
 
-    /// The process that `pid` names: 0 and init's own are init.
     async fn named(&self, pid: u32) -> Result<Option<ProcessDetail>, Error> {
-        let found = |process: &ProcessDetail| match pid {
-            0 => process.exec.is_none(),
-            pid => process.guest_pid == pid,
-        };
-        Ok(self.processes().await?.into_iter().find(found))
+        Ok(named(self.processes().await?, pid))
     }
 
     async fn guest_pid(&self, which: &Which) -> Result<u32, Error> {
@@ -118,11 +111,23 @@ impl ShimService {
         }
         self.guest_pid(&which).await
     }
+}
 
-    fn new_exec(&self) -> Result<ExecId, Error> {
-        let number = self.0.next_exec.fetch_add(1, Ordering::Relaxed);
-        Ok(format!("shim-{number}").parse()?)
-    }
+/// The process that `pid` names: 0 and init's own are init. Of several, since the guest gives a pid again when its process has
+/// ended: the one that lives, else the one that ended last.
+fn named(processes: Vec<ProcessDetail>, pid: u32) -> Option<ProcessDetail> {
+    let meant = |process: &ProcessDetail| match pid {
+        0 => process.exec.is_none(),
+        pid => process.guest_pid == pid,
+    };
+    let recent = |process: &ProcessDetail| (process.phase != Phase::Stopped, process.exit.map(|exit| exit.at));
+    processes.into_iter().filter(meant).max_by_key(recent)
+}
+
+/// A process added here has no name but its pid; the task wants one. None is given twice, by whichever endpoint of the container.
+fn new_exec() -> Result<ExecId, Error> {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    Ok(format!("shim-{}", COUNT.fetch_add(1, Ordering::Relaxed)).parse()?)
 }
 
 #[tonic::async_trait]
@@ -207,7 +212,7 @@ impl Shim for ShimService {
     }
 
     async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecResponse> {
-        let exec = self.new_exec().map_err(refusal)?;
+        let exec = new_exec().map_err(refusal)?;
         let add = shim::exec(request.into_inner(), exec).map_err(refusal)?;
         Ok(Response::new(ExecResponse { pid: self.add(add).await.map_err(refusal)? }))
     }

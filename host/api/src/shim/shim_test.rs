@@ -8,6 +8,7 @@ use theca_controller::install::Installation;
 use theca_controller::run_dir::RunDir;
 use theca_controller::sandbox::history::{Happening, Subject};
 use theca_controller::sandbox::{SandboxOptions, Setup, Timeline};
+use theca_controller::task::stdio::IoRequest;
 use theca_proto::containerd::v1::services::shim::shim_client::ShimClient;
 use theca_proto::containerd::v1::types::event::EventType;
 use theca_proto::grpc_channel::{self, Channel};
@@ -111,6 +112,33 @@ async fn exit_ends_the_endpoint_and_another_can_be_opened() {
     };
     timeout(PATIENCE, gone).await.unwrap();
     assert_ne!(scene.endpoints.open(id).unwrap(), socket);
+}
+
+#[test]
+fn a_pid_that_was_given_twice_names_the_process_that_lives() {
+    let process = |exec: &str, phase, ended: Option<u64>| ProcessDetail {
+        exec: Some(exec.parse().unwrap()),
+        guest_pid: 7,
+        phase,
+        exit: ended.map(|at| Exit { status: 0, at: SystemTime::UNIX_EPOCH + Duration::from_secs(at) }),
+        io: IoRequest::default(),
+        spec: Vec::new(),
+    };
+    let (first, last) = (process("b", Phase::Stopped, Some(1)), process("a", Phase::Stopped, Some(2)));
+    let living = process("c", Phase::Running, None);
+    let name = |processes: &[&ProcessDetail]| {
+        let all = processes.iter().map(|process| (*process).clone()).collect();
+        named(all, 7).unwrap().exec.unwrap().to_string()
+    };
+    assert_eq!(name(&[&first, &living, &last]), "c");
+    assert_eq!(name(&[&last, &first]), "a");
+    assert!(named(vec![living], 8).is_none());
+}
+
+#[test]
+fn an_endpoint_that_is_opened_again_gives_no_name_twice() {
+    let names: std::collections::BTreeSet<_> = (0..100).map(|_| new_exec().unwrap().to_string()).collect();
+    assert_eq!(names.len(), 100);
 }
 
 #[tokio::test]

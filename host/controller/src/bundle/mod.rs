@@ -6,6 +6,7 @@
 mod files;
 mod mounts;
 mod namespaces;
+mod oci_type;
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use self::files::Files;
+pub use self::oci_type::is_oci;
 use crate::agent::GuestSpec;
 use crate::id::ContainerId;
 

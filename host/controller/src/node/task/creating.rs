@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::{CreateTask, Task};
-use crate::bundle::{self, BundleError, MAX_CONFIG};
+use crate::bundle::{self, BundleError, MAX_CONFIG, is_oci};
 use crate::error::story;
 use crate::id::{Namespace, SandboxId};
 use crate::node::Node;
@@ -21,6 +21,7 @@ use crate::node::sandbox::handle::{Handle, Request};
 use crate::node::sandbox::mirror::Expected;
 use crate::node::sandbox::{CreateSandbox, Resources};
 use crate::node::store::ContainerRecord;
+use crate::node::template::OCI_SPEC;
 use crate::node::values::Source;
 
 /// How long reading a specification may take.
@@ -175,6 +176,12 @@ async fn spec_of(
             let none =
                 || Error::Invalid(format!("the record of container {id} has no spec: update it with one"));
             let spec = spec.ok_or_else(none)?;
+            if !is_oci(&spec.type_url, "Spec") {
+                return Err(Error::Invalid(format!(
+                    "the spec of container {id}'s record is of type {:?}, which is not known here: use {OCI_SPEC}",
+                    spec.type_url
+                )));
+            }
             // It becomes a bundle's.
             if spec.value.len() as u64 > MAX_CONFIG {
                 return Err(too_large("the spec of the container's record"));
