@@ -208,7 +208,12 @@ async fn any_number_waits_while_the_task_has_much_to_do() {
     scene.create("web").await.unwrap();
     scene.start("web").await.unwrap();
     let task = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
-    let shell = AddProcess { exec: "shell".parse().unwrap(), io: IoRequest::default(), spec: b"{}".to_vec() };
+    let shell = AddProcess {
+        exec: "shell".parse().unwrap(),
+        io: IoRequest::default(),
+        spec: b"{}".to_vec(),
+        kept: Kept::UntilDelete,
+    };
     task.ask(|reply| TaskRequest::Exec(Box::new(shell), reply)).await.unwrap();
     task.ask(|reply| TaskRequest::Start(Some("shell".parse().unwrap()), reply)).await.unwrap();
     scene.agent.delay("pause", Duration::from_secs(1));
