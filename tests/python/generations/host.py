@@ -11,15 +11,17 @@ import itertools
 import json
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
+import termios
 import threading
 import unittest
 from pathlib import Path
 
 import grpc
 
-from theca_client import Client, eventually, pb
+from theca_client import Client, Shim, eventually, open_shim, pb
 
 FIXTURES = Path(os.environ.get("THECA_TEST_FIXTURES", "/var/lib/theca-testbed"))
 STATE = Path(os.environ.get("THECA_STATE", "/run/theca"))
@@ -67,10 +69,10 @@ class Case(unittest.TestCase):
         """An empty folder on the host."""
         return Path(self.enterContext(tempfile.TemporaryDirectory(prefix="theca-client-", dir="/var/tmp")))
 
-    def bundle(self, *args, sandbox=None, **changes):
-        """The path of a bundle that runs `args`. `changes` are of the specification's process."""
+    def bundle(self, *args, **changes):
+        """The path of a bundle that runs `args`. `changes` are as `config` takes them."""
         folder = self.folder()
-        (folder / "config.json").write_text(json.dumps(config(*args, sandbox=sandbox, **changes)))
+        (folder / "config.json").write_text(json.dumps(config(*args, **changes)))
         return str(folder)
 
 
@@ -109,6 +111,14 @@ class WithSandbox(Case):
         changes.setdefault("sandbox", self.sandbox)
         return super().bundle(*args, **changes)
 
+    def keeper(self):
+        """The path of the sandbox's keeper, for whoever asks that without thecad."""
+        return STATE / "tests" / self.sandbox / "keeper.sock"
+
+    def shim(self, id):
+        """The Shim of container `id`, which need not exist yet. It asks for no namespace."""
+        return self.enterContext(Shim(open_shim(self.keeper(), id), namespace=None))
+
     def name(self, kind="c"):
         type(self)._containers += 1
         id = f"{kind}-{os.getpid()}-{next(_numbers)}"
@@ -116,11 +126,14 @@ class WithSandbox(Case):
         return id
 
 
-def config(*args, sandbox=None, **changes):
-    """A config.json: what `runc spec` writes, on busybox, without a terminal."""
+def config(*args, sandbox=None, resources=None, **changes):
+    """A config.json: what `runc spec` writes, on busybox, without a terminal. `resources` are limits, `changes` are of its
+    process."""
     document = copy.deepcopy(json.loads((FIXTURES / "bundle/config.json").read_text()))
     document["process"].update({"terminal": False, "args": list(args or ["sleep", "1000"]), **changes})
     document["root"] = {"path": str(root()), "readonly": True}
+    if resources:
+        document["linux"]["resources"].update(resources)
     if sandbox:
         document["annotations"] = {"io.theca.sandbox": sandbox}
     return document
@@ -180,6 +193,10 @@ class Fifo:
             while more := os.read(self._fd, 1 << 16):
                 self._seen += more
         return self._seen.decode()
+
+    def waiting(self):
+        """How many bytes are in it, unread."""
+        return struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)))[0]
 
     def write(self, text):
         os.write(self._fd, text.encode())

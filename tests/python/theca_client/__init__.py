@@ -16,10 +16,12 @@ from .anys import oci_process, oci_resources, oci_spec, pack, unpack
 from .channel import connect
 from .client import Client, Shim
 from .errors import expect
+from .keeper import KeeperError, open_shim
 from .wait import eventually
 
 __all__ = [
     "Client",
+    "KeeperError",
     "Shim",
     "connect",
     "eventually",
@@ -27,6 +29,7 @@ __all__ = [
     "oci_process",
     "oci_resources",
     "oci_spec",
+    "open_shim",
     "pack",
     "pb",
     "unpack",
