@@ -4,8 +4,85 @@ import unittest
 
 from grpc import StatusCode
 
-from host import Reader, WithSandbox
+import ways
+from host import BOOT, Fifo, Reader, WithSandbox
 from theca_client import eventually, expect, pb
+
+#: Tells which signals it has had.
+INIT = "for n in 10 12 14 15; do trap \"echo got $n.\" $n; done; echo up; while :; do sleep 0.1; done"
+SIGNALS = [10, 12, 14, 15]
+
+
+class EveryPair(WithSandbox):
+    """A container of each interface is seen, signalled, paused and resumed through every other, and deleted through each
+    that has a Delete."""
+
+    def setUp(self):
+        super().setUp()
+        self.ways = [way(self) for way in ways.WAYS]
+
+    def sees(self, id, seen):
+        for way in self.ways:
+            self.assertEqual(way.sees(id), seen, type(way).__name__)
+
+    def goes_through(self, maker):
+        maker = next(way for way in self.ways if type(way) is maker)
+        for other in self.ways:
+            if other is maker or not hasattr(other, "delete"):
+                continue
+            with self.subTest(type(other).__name__):
+                id, out = self.name(), Fifo(self)
+                self.sees(id, None)
+                pid = maker.make(id, ["sh", "-c", INIT], out.path)
+                out.holds("up\n")
+                self.sees(id, (ways.RUNNING, pid))
+                for way, signal in zip(self.ways, SIGNALS, strict=True):
+                    way.signal(id, signal)
+                    out.holds(f"got {signal}.\n")
+                other.pause(id)
+                self.sees(id, (ways.PAUSED, pid))
+                maker.resume(id)
+                self.sees(id, (ways.RUNNING, pid))
+                maker.pause(id)
+                other.resume(id)
+                self.sees(id, (ways.RUNNING, pid))
+                other.signal(id, 9)
+                if maker.ends_with_init:
+                    eventually(lambda: other.sees(id) is None)
+                else:
+                    eventually(lambda: other.sees(id) == (ways.STOPPED, pid))
+                    for way in self.ways:
+                        self.assertEqual(way.sees(id)[0], ways.STOPPED, type(way).__name__)
+                    self.assertIn(other.delete(id), [None, 137])
+                self.sees(id, None)
+
+    def test_a_container_of_2015(self):
+        self.goes_through(ways.Api)
+
+    def test_a_container_of_2016(self):
+        self.goes_through(ways.Execution)
+
+    def test_a_task_of_2017(self):
+        self.goes_through(ways.Tasks)
+
+    def test_a_container_of_a_shim(self):
+        self.goes_through(ways.Shim)
+
+    def test_a_sandbox_takes_the_containers_of_all_with_it(self):
+        # No other test has this sandbox afterwards.
+        self.addCleanup(type(self)._end)
+        events = Reader(self, self.theca.api.Events(pb.api.EventsRequest(), timeout=300))
+        ids = [self.name() for _ in self.ways]
+        for way, id in zip(self.ways, ids, strict=True):
+            way.make(id, ["sleep", "1000"], "")
+        request = pb.sandbox.ControllerShutdownRequest(sandbox_id=self.sandbox)
+        self.theca.controller.Shutdown(request, timeout=BOOT)
+        for id in ids:
+            for way in self.ways[:3]:
+                self.assertIsNone(way.sees(id), type(way).__name__)
+            with self.assertRaises(FileNotFoundError):
+                self.shim(id)
+            events.has(lambda event: (event.id, event.type, event.status) == (id, "exit", 137))
 
 
 class Across(WithSandbox):
