@@ -38,3 +38,4 @@ mod streams2015;
 pub mod task;
 #[cfg(feature = "daemon")]
 pub mod tasks;
+mod too_large;

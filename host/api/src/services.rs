@@ -3,7 +3,6 @@
 //! The bounds of a message are set here, once for all services. A request that is too large is refused when its length is
 //! read, before its bytes are.
 
-use http::{HeaderValue, Response};
 use theca_controller::node::Node;
 use theca_proto::containerd::services::containers::v1::containers_server::ContainersServer;
 use theca_proto::containerd::services::sandbox::v1::{
@@ -24,6 +23,7 @@ use crate::sandbox_controller::SandboxController;
 use crate::sandbox_controller_2022::SandboxController2022;
 use crate::sandbox_store::SandboxStore;
 use crate::tasks::TaskService;
+use crate::too_large;
 
 /// Largest message taken, in bytes: containerd's own bound.
 pub const MAX_REQUEST: usize = 16 << 20;
@@ -70,26 +70,9 @@ fn common(node: &Node) -> Routes {
         .add_service(tasks.max_encoding_message_size(MAX_ANSWER))
 }
 
-/// tonic calls a message that is too large OUT_OF_RANGE, which is nothing that our handlers answer; gRPC's word for it is
-/// RESOURCE_EXHAUSTED.
 fn in_our_words(routes: Routes) -> Routes {
-    Routes::from(routes.into_axum_router().layer(MapResponseLayer::new(rename_too_large)))
-}
-
-fn rename_too_large<B>(mut response: Response<B>) -> Response<B> {
-    const CODE: &str = "grpc-status";
-    const TEXT: &str = "grpc-message";
-    let out_of_range = (tonic::Code::OutOfRange as i32).to_string();
-    if response.headers().get(CODE).is_some_and(|code| code.as_bytes() == out_of_range.as_bytes()) {
-        let text = format!("the message is too large: at most {} MiB are taken", MAX_REQUEST >> 20);
-        let headers = response.headers_mut();
-        headers.insert(CODE, HeaderValue::from(tonic::Code::ResourceExhausted as i32));
-        // Header values are ASCII without control characters; so is this sentence.
-        if let Ok(text) = HeaderValue::try_from(text.replace('%', "%25")) {
-            headers.insert(TEXT, text);
-        }
-    }
-    response
+    let renamed = |response| too_large::renamed(response, MAX_REQUEST);
+    Routes::from(routes.into_axum_router().layer(MapResponseLayer::new(renamed)))
 }
 
 #[cfg(test)]

@@ -32,7 +32,21 @@ pub fn of_endpoint(error: EndpointError) -> ttrpc::Error {
 
 /// The same over gRPC, whose codes have the same numbers.
 pub fn grpc(error: Error) -> tonic::Status {
-    tonic::Status::new(tonic::Code::from_i32(code(&error) as i32), story(&error))
+    tonic::Status::new(tonic::Code::from_i32(code(&error) as i32), bounded(story(&error)))
+}
+
+/// Longest text of a gRPC status in bytes. It travels as a header, up to three times as long, and clients bound those at
+/// 8 KiB together.
+const MAX_TEXT: usize = 2000;
+
+/// A text that fits into a header, whatever of a request it quotes.
+fn bounded(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        let cut = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
 }
 
 fn code(error: &Error) -> Code {
@@ -100,6 +114,12 @@ mod tests {
             (code(&finished), story(&finished).as_str()),
             (Code::NOT_FOUND, "process already finished")
         );
+    }
+
+    #[test]
+    fn a_text_fits_into_a_header_whatever_a_client_sent() {
+        let refused = grpc(Error::Invalid("é".repeat(100_000)));
+        assert!(refused.message().len() <= MAX_TEXT + 3, "{}", refused.message().len());
     }
 
     #[test]

@@ -16,9 +16,11 @@ use theca_proto::containerd::v1::services::shim::shim_server::ShimServer;
 use theca_proto::unix_grpc::Connection;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
+use tower::util::MapResponse;
 use tracing::{debug, warn};
 
 use super::ShimService;
+use crate::too_large;
 
 /// Endpoints of one sandbox.
 const MOST: usize = 256;
@@ -30,6 +32,8 @@ const CALLS: u32 = 64;
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Bytes that a client may send on a connection before it waits for us. A spec is far below.
 const WINDOW: u32 = 256 * 1024;
+/// Largest message taken, in bytes.
+const MAX_REQUEST: usize = 4 << 20;
 
 /// Why an endpoint was not made.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +129,9 @@ async fn converse(stream: UnixStream, shim: ShimService) {
         let shim = shim.clone();
         async move { shim.over().await }
     };
-    let service = TowerToHyperService::new(ShimServer::new(shim));
+    let shim = ShimServer::new(shim).max_decoding_message_size(MAX_REQUEST);
+    let shim = MapResponse::new(shim, |response| too_large::renamed(response, MAX_REQUEST));
+    let service = TowerToHyperService::new(shim);
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.max_concurrent_streams(CALLS)
         .initial_connection_window_size(WINDOW)

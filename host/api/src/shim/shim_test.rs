@@ -98,6 +98,17 @@ async fn what_cannot_be_created_is_refused_with_its_code() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_too_large_is_refused_in_grpcs_words() {
+    let scene = Scene::begin();
+    let mut shim = scene.shim().await;
+    let create = |length| CreateRequest { bundle: "/".repeat(length), ..Default::default() };
+    let refused = shim.create(create(4 << 20)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.message(), "the message is too large: at most 4 MiB are taken");
+    assert_eq!(shim.create(create((4 << 20) - 64)).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
 async fn exit_ends_the_endpoint_and_another_can_be_opened() {
     let scene = Scene::begin();
     let mut shim = scene.shim().await;

@@ -4,8 +4,7 @@ use theca_controller::error::story;
 use theca_controller::node::{Error, Kind};
 use tonic::{Code, Status};
 
-/// Longest text in bytes. It travels as a header, up to three times as long, and clients bound those at 8 KiB together.
-const MAX_TEXT: usize = 2000;
+use super::bounded;
 
 /// The status of `error`, which tells its whole story.
 pub fn refusal(error: Error) -> Status {
@@ -14,13 +13,7 @@ pub fn refusal(error: Error) -> Status {
 
 /// The status of `error`, in the words of a generation that had some.
 pub fn in_words(error: &Error, words: Option<String>) -> Status {
-    let mut text = words.unwrap_or_else(|| story(error));
-    if text.len() > MAX_TEXT {
-        let cut = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(cut);
-        text.push('…');
-    }
-    Status::new(code(error.kind()), text)
+    Status::new(code(error.kind()), bounded(words.unwrap_or_else(|| story(error))))
 }
 
 fn code(kind: Kind) -> Code {
@@ -53,6 +46,6 @@ mod tests {
     #[test]
     fn a_text_fits_into_a_header_whatever_a_client_sent() {
         let refused = refusal(Error::Invalid("é".repeat(100_000)));
-        assert!(refused.message().len() <= MAX_TEXT + 3, "{}", refused.message().len());
+        assert!(refused.message().len() < 2100, "{}", refused.message().len());
     }
 }
