@@ -15,6 +15,8 @@ use crate::{apt, command};
 
 /// The folder of tests that need no thecad.
 const OFFLINE: &str = "offline";
+/// Pages with examples.
+const PAGES: &str = "docs/interfaces";
 /// Run in the test host: the daemon, then the tests.
 const SCRIPT: &str = include_str!("python.sh");
 /// Where the client is in the test host.
@@ -52,6 +54,8 @@ fn with_thecad(args: &Args) -> Result<Tally> {
         (prepared.join(format!("site-{version}")), "site"),
         (prepared.join("stubs"), "stubs"),
         (folder().join("theca_client"), "theca_client"),
+        // Their examples are run.
+        (command::workspace().join(PAGES), PAGES),
     ] {
         with.push(Copy::new(from, format!("{CLIENT}/{name}")));
     }
