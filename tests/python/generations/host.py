@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import shutil
+import socket
 import struct
 import subprocess
 import tempfile
@@ -59,9 +60,9 @@ class Case(unittest.TestCase):
     def setUp(self):
         self.theca = self.enterContext(Client(SOCKET, namespace="tests"))
 
-    def name(self, kind="c"):
-        """An id that nobody else has; its sandbox, if there ever is one, goes with the test."""
-        id = f"{kind}-{os.getpid()}-{next(_numbers)}"
+    def name(self, kind="c", length=0):
+        """An id that nobody else has, at least of this length; its sandbox, if there ever is one, goes with the test."""
+        id = new_id(kind, length)
         self.addCleanup(shutdown, self.theca, id)
         return id
 
@@ -104,7 +105,7 @@ class WithSandbox(Case):
         if cls._containers > 2:
             cls._end()
         if cls.sandbox is None:
-            cls.sandbox, cls._containers = f"s-{os.getpid()}-{next(_numbers)}", 0
+            cls.sandbox, cls._containers = new_id("s"), 0
             start(self.theca, cls.sandbox)
 
     def bundle(self, *args, **changes):
@@ -119,11 +120,15 @@ class WithSandbox(Case):
         """The Shim of container `id`, which need not exist yet. It asks for no namespace."""
         return self.enterContext(Shim(open_shim(self.keeper(), id), namespace=None))
 
-    def name(self, kind="c"):
+    def name(self, kind="c", length=0):
         type(self)._containers += 1
-        id = f"{kind}-{os.getpid()}-{next(_numbers)}"
+        id = new_id(kind, length)
         self.addCleanup(remove, self.theca, id)
         return id
+
+
+def new_id(kind, length=0):
+    return f"{kind}-{os.getpid()}-{next(_numbers)}".ljust(length, "x")
 
 
 def config(*args, sandbox=None, resources=None, **changes):
@@ -168,6 +173,20 @@ def remove(client, id):
     eventually(deleted, timeout=60)
     with contextlib.suppress(grpc.RpcError):
         client.containers.Delete(pb.containers.DeleteContainerRequest(id=id))
+
+
+def resident(pid):
+    """Resident memory in MiB."""
+    table = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in table if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+def thecad():
+    """The pid of thecad: whoever listens on the socket."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(str(SOCKET))
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return struct.unpack("3i", credentials)[0]
 
 
 class Fifo:

@@ -195,23 +195,6 @@ class Api(WithSandbox):
             here.has(lambda event: (event.id, event.type) == (id, "exit"))
             self.assertEqual(elsewhere.messages, [])
 
-    def test_a_reader_that_stops_holds_up_nobody(self):
-        """A reader that does not read gets what its ring and its connection hold; others get everything."""
-        with Client(SOCKET, namespace="tests") as lazy:
-            stopped = lazy.api.Events(pb.api.EventsRequest(), timeout=600)
-            stopped.initial_metadata()
-            quick = self.events()
-            id, _ = self.create()
-            for _ in range(20):
-                self.update(id, "paused")
-                self.update(id, "running")
-            eventually(lambda: sum(event.id == id for event in quick.messages) == 41)
-            self.assertEqual(self.state(id).status, "running")
-            # What was not read in the meantime was kept.
-            kept = [next(stopped) for _ in range(41)]
-            self.assertEqual([event.type for event in kept[:3]], ["start-container", "pause", "resume"])
-            stopped.cancel()
-
 
 if __name__ == "__main__":
     unittest.main()

@@ -12,14 +12,19 @@ _Details = collections.namedtuple(
 )
 
 
-def connect(socket, namespace="default", timeout=TIMEOUT):
+def connect(socket, namespace="default", timeout=TIMEOUT, window=None):
     """A channel to the server at `socket`. It may not be up yet: a call fails with UNAVAILABLE then.
 
     Calls carry the header `containerd-namespace`, unless `namespace` is None, and are bounded by `timeout` unless they
     bring a bound of their own. Messages of any size may be sent and received: limits are the server's to set.
+
+    gRPC takes 64 KiB and more of a stream that nobody reads. With `window` it takes so many bytes: a reader that stops is
+    one that the server feels.
     """
-    unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    channel = grpc.insecure_channel(f"unix:{socket}", options=unlimited)
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    if window is not None:
+        options += [("grpc.http2.lookahead_bytes", window), ("grpc.http2.bdp_probe", 0)]
+    channel = grpc.insecure_channel(f"unix:{socket}", options=options)
     return grpc.intercept_channel(channel, _Defaults(namespace, timeout))
 
 

@@ -5,8 +5,8 @@ from .channel import TIMEOUT, connect
 
 
 class _Connected:
-    def __init__(self, socket, namespace, timeout):
-        self.channel = connect(socket, namespace, timeout)
+    def __init__(self, *arguments):
+        self.channel = connect(*arguments)
 
     def close(self):
         """Ends the connection and with it every call under way."""
@@ -22,8 +22,8 @@ class _Connected:
 class Client(_Connected):
     """thecad. Which forms `store`, `controller` and `containers` have is what `pb.ENDPOINT` says."""
 
-    def __init__(self, socket, namespace="default", timeout=TIMEOUT):
-        super().__init__(socket, namespace, timeout)
+    def __init__(self, socket, namespace="default", timeout=TIMEOUT, window=None):
+        super().__init__(socket, namespace, timeout, window)
         #: types.API, of 2015.
         self.api = pb.api_grpc.APIStub(self.channel)
         #: containerd.v1.ExecutionService, of 2016.
