@@ -163,8 +163,7 @@ impl Node {
         }
         let spec: serde_json::Value = serde_json::from_slice(&read_config(bundle).await?)
             .map_err(|error| Error::Invalid(format!("the bundle's config.json is no JSON: {error}")))?;
-        let resources = spec.pointer("/linux/resources").cloned().unwrap_or_else(|| serde_json::json!({}));
-        self.update_task(namespace, id, resources.to_string().into_bytes()).await
+        self.update_task(namespace, id, limits_of(spec).to_string().into_bytes()).await
     }
 
     /// A container's counters. Of one that has ended: the last that were read, by whomever or by the node itself, until
@@ -231,5 +230,32 @@ impl Node {
             let _ = reply.send(work.await);
         });
         answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+/// The limits that a `config.json` sets. Devices are no limit: a container keeps those that it was created with.
+fn limits_of(mut spec: serde_json::Value) -> serde_json::Value {
+    let resources = spec.pointer_mut("/linux/resources").map(serde_json::Value::take);
+    let mut limits = resources.unwrap_or_else(|| serde_json::json!({}));
+    if let Some(limits) = limits.as_object_mut() {
+        limits.remove("devices");
+    }
+    limits
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::limits_of;
+
+    #[test]
+    fn limits_of_an_ordinary_bundle_are_those_that_can_be_changed() {
+        let resources = json!({ "devices": [{ "allow": false, "access": "rwm" }], "pids": { "limit": 33 } });
+        assert_eq!(
+            limits_of(json!({ "linux": { "resources": resources } })),
+            json!({ "pids": { "limit": 33 } })
+        );
+        assert_eq!(limits_of(json!({ "process": {} })), json!({}));
     }
 }
