@@ -5,8 +5,8 @@ import unittest
 from grpc import StatusCode
 
 import ways
-from host import BOOT, Fifo, Reader, WithSandbox
-from theca_client import eventually, expect, pb
+from host import BOOT, SOCKET, Case, Fifo, Reader, WithSandbox, remove, shutdown, start
+from theca_client import Client, eventually, expect, pb
 
 #: Tells which signals it has had.
 INIT = "for n in 10 12 14 15; do trap \"echo got $n.\" $n; done; echo up; while :; do sleep 0.1; done"
@@ -68,6 +68,18 @@ class EveryPair(WithSandbox):
     def test_a_container_of_a_shim(self):
         self.goes_through(ways.Shim)
 
+    def test_an_id_may_have_76_characters(self):
+        for maker in self.ways:
+            with self.subTest(type(maker).__name__):
+                id = self.name(length=76)
+                self.assertEqual(len(id), 76)
+                pid = maker.make(id, ["sleep", "1000"], "")
+                self.sees(id, (ways.RUNNING, pid))
+                maker.signal(id, 9)
+                # Also the one whose init's end was that.
+                remove(self.theca, id)
+                self.sees(id, None)
+
     def test_a_sandbox_takes_the_containers_of_all_with_it(self):
         # No other test has this sandbox afterwards.
         self.addCleanup(type(self)._end)
@@ -83,6 +95,22 @@ class EveryPair(WithSandbox):
             with self.assertRaises(FileNotFoundError):
                 self.shim(id)
             events.has(lambda event: (event.id, event.type, event.status) == (id, "exit", 137))
+
+
+class LongNames(Case):
+    def test_a_sandbox_may_have_76_characters(self):
+        id = self.name("s", length=76)
+        start(self.theca, id)
+        self.assertGreater(self.theca.controller.Status(pb.sandbox.ControllerStatusRequest(sandbox_id=id)).pid, 0)
+        shutdown(self.theca, id)
+
+    def test_so_may_its_namespace(self):
+        with Client(SOCKET, namespace="n" * 76) as client:
+            id = self.name("s", length=76)
+            start(client, id)
+            status = client.controller.Status(pb.sandbox.ControllerStatusRequest(sandbox_id=id))
+            self.assertEqual(status.state, "SANDBOX_READY")
+            shutdown(client, id)
 
 
 class Across(WithSandbox):
