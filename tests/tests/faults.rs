@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use theca_tests::{Bundle, IMAGE, Theca, eventually, wait_for};
+use theca_tests::{Bundle, IMAGE, Theca, eventually, fixtures, wait_for};
 
 /// What is said of a VM whose VMM got a SIGKILL.
 const VMM_KILLED: &str = "the sandbox's VM failed: the VMM was killed by signal 9";
@@ -37,10 +37,11 @@ fn the_command_killed_takes_its_container_along() {
 
 #[test]
 fn a_container_that_is_kept_goes_on_when_its_command_is_killed() {
-    let theca = Theca::new();
+    let theca = Theca::empty();
+    let rootfs = fixtures::busybox_rootfs().to_string_lossy().into_owned();
     let script = "echo ready; until test -e /go; do sleep 0.1; done; head -c 1048576 /dev/zero | tr '\\0' x
         echo over; until test -e /end; do echo tick; sleep 0.1; done; exit 3";
-    let running = theca.start(&["run", "--name", "kept", IMAGE, "sh", "-c", script]);
+    let running = theca.start(&["run", "--name", "kept", "--rootfs", &rootfs, "sh", "-c", script]);
     theca.wait_for_log("kept", "ready");
     // Until that is on record, the end of the command undoes it all.
     eventually("it to be known to run", || theca.inspect("kept")["State"]["StartedAt"].is_string());

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use theca_tests::{IMAGE, Pty, Theca};
+use theca_tests::{IMAGE, Pty, Theca, fixtures};
 
 /// What a new terminal is set to.
 fn fresh_settings() -> String {
@@ -65,10 +65,11 @@ fn one_can_detach_attach_again_and_exec_beside() {
 
 #[test]
 fn a_container_that_was_left_goes_on_however_much_it_writes() {
-    let theca = Theca::new();
+    let theca = Theca::empty();
+    let rootfs = fixtures::busybox_rootfs().to_string_lossy().into_owned();
     let script = "echo ready; read word; head -c 1048576 /dev/zero | tr '\\0' x; echo over
         until test -e /end; do echo tick; sleep 0.1; done; exit 5";
-    let mut pty = theca.pty(&["run", "-it", "--name", "chatty", IMAGE, "sh", "-c", script]);
+    let mut pty = theca.pty(&["run", "-it", "--name", "chatty", "--rootfs", &rootfs, "sh", "-c", script]);
     pty.expect("ready");
     pty.send("go\r\x10\x11");
     assert_eq!(pty.wait(), 0);
