@@ -117,7 +117,9 @@ impl Tail {
         let lines = std::iter::once(Line::Taken(taken)).chain(lines);
         let (bytes, lines) = encode(lines);
         let fresh = self.path.with_extension("new");
-        let renewed = fs::write(&fresh, &bytes).and_then(|()| fs::rename(&fresh, &self.path));
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh);
+        let written = file.and_then(|mut file| file.write_all(&bytes));
+        let renewed = written.and_then(|()| fs::rename(&fresh, &self.path));
         (self.file, self.lines) = (None, lines);
         self.check(renewed);
     }
