@@ -120,7 +120,8 @@ fn named(processes: Vec<ProcessDetail>, pid: u32) -> Option<ProcessDetail> {
         0 => process.exec.is_none(),
         pid => process.guest_pid == pid,
     };
-    let recent = |process: &ProcessDetail| (process.phase != Phase::Stopped, process.exit.map(|exit| exit.at));
+    let recent =
+        |process: &ProcessDetail| (process.phase != Phase::Stopped, process.exit.map(|exit| exit.at));
     processes.into_iter().filter(meant).max_by_key(recent)
 }
 

@@ -19,7 +19,9 @@ mod tests {
         for url in ["", "1.0.0-rc5", "types.containerd.io/opencontainers/runtime-spec/1/Spec"] {
             assert!(is_oci(url, "Spec"), "{url:?}");
         }
-        for url in ["types.containerd.io/opencontainers/runtime-spec/1/Process", "google.protobuf.Empty", "x/Spec"] {
+        for url in
+            ["types.containerd.io/opencontainers/runtime-spec/1/Process", "google.protobuf.Empty", "x/Spec"]
+        {
             assert!(!is_oci(url, "Spec"), "{url:?}");
         }
     }

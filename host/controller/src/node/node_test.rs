@@ -154,7 +154,9 @@ async fn a_process_specification_that_is_too_large_is_refused_by_its_size() {
 async fn a_record_whose_spec_is_of_another_type_is_refused() {
     let bench = Bench::new().await;
     let (node, ns) = (&bench.node, &bench.namespace);
-    for (id, type_url, fine) in [("web", super::template::OCI_SPEC, true), ("odd", "google.protobuf.Empty", false)] {
+    for (id, type_url, fine) in
+        [("web", super::template::OCI_SPEC, true), ("odd", "google.protobuf.Empty", false)]
+    {
         let mut record = super::store::ContainerRecord::new(container(id));
         record.spec = Some(super::values::Payload { type_url: type_url.into(), value: b"{}".to_vec() });
         node.create_container_record(ns, record).await.unwrap();
@@ -164,7 +166,12 @@ async fn a_record_whose_spec_is_of_another_type_is_refused() {
         assert_eq!(created.is_ok(), fine, "{type_url}");
         if let Err(error) = created {
             assert_eq!(error.kind(), Kind::InvalidArgument);
-            assert!(error.to_string().ends_with("not known here: use types.containerd.io/opencontainers/runtime-spec/1/Spec"), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .ends_with("not known here: use types.containerd.io/opencontainers/runtime-spec/1/Spec"),
+                "{error}"
+            );
         }
     }
 }
