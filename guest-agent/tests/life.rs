@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use serde_json::json;
 use support::{Client, Container, Guest};
 use theca_proto::containerd::services::tasks::v1::kill_request::PidOrAll;
 use theca_proto::containerd::services::tasks::v1::*;
@@ -19,7 +20,7 @@ async fn status(client: &mut Client, id: &str) -> types::Status {
 
 #[tokio::test]
 async fn output_and_exit_code_come_through_and_nothing_stays() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     let ended = client.run("c", &Container::sh("echo out; echo err >&2; exit 3")).await.unwrap();
     assert_eq!((ended.status, ended.stdout.as_str(), ended.stderr.as_str()), (3, "out\n", "err\n"));
@@ -30,7 +31,7 @@ async fn output_and_exit_code_come_through_and_nothing_stays() {
 
 #[tokio::test]
 async fn stdin_arrives_and_ends() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     let (_, mut io) = client.create("c", &Container::new(["wc", "-c"])).await.unwrap();
     client.start("c").await.unwrap();
@@ -42,7 +43,7 @@ async fn stdin_arrives_and_ends() {
 
 #[tokio::test]
 async fn close_io_ends_stdin_after_what_was_sent() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     let (pid, mut io) = client.create("c", &Container::new(["cat"])).await.unwrap();
     client.start("c").await.unwrap();
@@ -56,7 +57,7 @@ async fn close_io_ends_stdin_after_what_was_sent() {
 
 #[tokio::test]
 async fn a_signal_that_ends_a_process_is_its_exit_status() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     // Not as pid 1, which ignores what it does not handle.
     let ended = client.run("c", &Container::sh("sh -c 'kill -9 $$'; exit $?")).await.unwrap();
@@ -71,7 +72,7 @@ async fn a_signal_that_ends_a_process_is_its_exit_status() {
 
 #[tokio::test]
 async fn a_program_that_cannot_be_executed_fails_create_with_its_error_number() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     for (program, errno) in [("nosuch", "2"), ("/bin/nosuch", "2"), ("/etc/plain", "13"), ("/etc", "13")] {
         let error = client.create_silent("c", &Container::new([program])).await.unwrap_err();
@@ -86,7 +87,7 @@ async fn a_program_that_cannot_be_executed_fails_create_with_its_error_number() 
 
 #[tokio::test]
 async fn states_follow_the_verbs_and_refuse_what_does_not_fit() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     client.create_silent("c", &Container::new(["sleep", "1000"])).await.unwrap();
     assert_eq!(status(&mut client, "c").await, types::Status::Created);
@@ -111,7 +112,7 @@ async fn states_follow_the_verbs_and_refuse_what_does_not_fit() {
 
 #[tokio::test]
 async fn a_paused_container_stands_still() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     let (_, mut io) =
         client.create("c", &Container::sh("while true; do echo tick; sleep 0.02; done")).await.unwrap();
@@ -130,7 +131,7 @@ async fn a_paused_container_stands_still() {
 
 #[tokio::test]
 async fn a_created_container_can_be_deleted_without_a_start() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     client.create_silent("c", &Container::new(["true"])).await.unwrap();
     assert_eq!(client.delete("c").await.unwrap(), 137);
@@ -139,7 +140,7 @@ async fn a_created_container_can_be_deleted_without_a_start() {
 
 #[tokio::test]
 async fn exec_runs_beside_init_with_an_exit_code_of_its_own() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     client.create_silent("c", &Container::sh("echo from init > /tmp/note; sleep 1000; exit")).await.unwrap();
     client.start("c").await.unwrap();
@@ -152,18 +153,14 @@ async fn exec_runs_beside_init_with_an_exit_code_of_its_own() {
     let request = || DeleteProcessRequest { container_id: "c".into(), pid };
     assert_eq!(client.tasks.delete_process(request()).await.unwrap().into_inner().exit_status, 5);
     assert_eq!(client.tasks.delete_process(request()).await.unwrap_err().code(), Code::NotFound);
-    let error = client.exec(
-        "c",
-        "f",
-        serde_json::json!({"user": {"uid": 0, "gid": 0}, "args": ["nosuch"], "cwd": "/"}),
-        false,
-    );
+    let error =
+        client.exec("c", "f", json!({"user": {"uid": 0, "gid": 0}, "args": ["nosuch"], "cwd": "/"}), false);
     assert_eq!(error.await.err().unwrap().metadata().get("theca-exec-errno").unwrap(), "2");
 }
 
 #[tokio::test]
 async fn kill_reaches_one_process_or_all() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     client.create_silent("c", &Container::sh("trap 'exit 7' TERM; sleep 1000 & wait")).await.unwrap();
     client.start("c").await.unwrap();
@@ -178,7 +175,7 @@ async fn kill_reaches_one_process_or_all() {
 
 #[tokio::test]
 async fn exits_are_told_as_events() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     let mut events = client.agent.events(EventsRequest {}).await.unwrap().into_inner();
     let pid = client.create_silent("c", &Container::sh("exit 4")).await.unwrap();
@@ -191,7 +188,7 @@ async fn exits_are_told_as_events() {
 
 #[tokio::test]
 async fn a_reader_that_stalls_stops_its_own_process_only() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     let (_, stalled) = client.create("slow", &Container::sh("cat /dev/zero")).await.unwrap();
     client.start("slow").await.unwrap();
@@ -207,7 +204,7 @@ async fn a_reader_that_stalls_stops_its_own_process_only() {
 
 #[tokio::test]
 async fn output_outlives_the_process_that_began_it() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     client.create_silent("c", &Container::new(["sleep", "1000"])).await.unwrap();
     client.start("c").await.unwrap();
@@ -219,7 +216,7 @@ async fn output_outlives_the_process_that_began_it() {
 
 #[tokio::test]
 async fn processes_are_listed_with_those_that_the_container_started() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     let pid = client.create_silent("c", &Container::sh("sleep 1000 & wait")).await.unwrap();
     client.start("c").await.unwrap();
@@ -239,7 +236,7 @@ async fn processes_are_listed_with_those_that_the_container_started() {
 
 #[tokio::test]
 async fn unknown_and_known_ids_have_their_codes() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     assert_eq!(client.start("nosuch").await.unwrap_err().code(), Code::NotFound);
     client.create_silent("c", &Container::new(["true"])).await.unwrap();
@@ -255,7 +252,7 @@ async fn unknown_and_known_ids_have_their_codes() {
 
 #[tokio::test]
 async fn a_hundred_runs_leave_no_descriptor_mount_or_zombie() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     let container = Container::sh("sleep 1000 & echo x");
     client.run("first", &container).await.unwrap();
@@ -269,7 +266,7 @@ async fn a_hundred_runs_leave_no_descriptor_mount_or_zombie() {
 
 #[tokio::test]
 async fn shutdown_ends_containers_and_then_the_agent() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     let polite = Container::sh("trap 'exit 0' TERM; echo ready; sleep 1000 & wait");
     let (_, mut io) = client.create("c", &polite).await.unwrap();
@@ -285,7 +282,7 @@ async fn shutdown_ends_containers_and_then_the_agent() {
 
 #[tokio::test]
 async fn what_was_written_to_a_disk_is_there_when_its_container_comes_back() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     let container = Container::sh("echo again >> /seen; cat /seen").on_disk();
     assert_eq!(client.run("c", &container).await.unwrap().stdout, "again\n");
@@ -295,7 +292,7 @@ async fn what_was_written_to_a_disk_is_there_when_its_container_comes_back() {
 
 #[tokio::test]
 async fn what_was_written_to_a_shared_disk_goes_with_its_container() {
-    let Some(guest) = Guest::start() else { return };
+    let guest = Guest::start();
     let mut client = guest.client().await;
     client.create_silent("other", &Container::new(["true"]).on_disk()).await.unwrap();
     let container =
@@ -304,4 +301,41 @@ async fn what_was_written_to_a_shared_disk_goes_with_its_container() {
     assert_eq!(client.run("c", &container).await.unwrap().stdout, "again\n");
     client.delete("other").await.unwrap();
     assert_eq!(guest.mounts(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_terminal_has_a_size_and_is_the_console() {
+    let guest = Guest::start();
+    let mut client = guest.client().await;
+    let spec =
+        Container::sh("tty; stty size; echo direct > /dev/console; read line; stty size; echo got $line")
+            .terminal()
+            .with("/process/consoleSize", json!({"width": 100, "height": 30}));
+    let (_, mut io) = client.create("c", &spec).await.unwrap();
+    client.start("c").await.unwrap();
+    let seen = io.expect("direct").await;
+    assert!(seen.starts_with("/dev/pts/0\r\n30 100\r\ndirect"), "{seen:?}");
+    client
+        .tasks
+        .resize_pty(ResizePtyRequest { container_id: "c".into(), pid: 0, width: 90, height: 20 })
+        .await
+        .unwrap();
+    io.stdin.write_all(b"typed\n").await.unwrap();
+    let seen = io.expect("got typed").await;
+    assert!(seen.contains("20 90\r\n"), "{seen:?}");
+    assert_eq!(client.wait("c", 0).await, 0);
+}
+
+#[tokio::test]
+async fn control_c_on_a_terminal_interrupts_an_exec() {
+    let guest = Guest::start();
+    let mut client = guest.client().await;
+    client.create_silent("c", &Container::new(["sleep", "1000"])).await.unwrap();
+    client.start("c").await.unwrap();
+    let process = json!({"terminal": true, "user": {"uid": 0, "gid": 0}, "cwd": "/", "env": ["PATH=/bin"],
+        "args": ["sleep", "1000"]});
+    let (pid, mut io) = client.exec("c", "e", process, true).await.unwrap();
+    io.stdin.write_all(&[3]).await.unwrap();
+    io.expect("^C").await;
+    assert_eq!(client.wait("c", pid).await, 128 + 2);
 }

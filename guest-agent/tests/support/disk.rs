@@ -31,8 +31,10 @@ impl Disk {
         // As images with systemd have it.
         symlink("../run/resolve/conf", root.join("etc/resolv.conf")).map_err(|error| error.to_string())?;
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
-        fs::copy(busybox.ok_or("there is no busybox")?, root.join("bin/busybox"))
-            .map_err(|error| error.to_string())?;
+        let busybox = busybox.ok_or("there is no busybox: apt-get install busybox-static")?;
+        fs::copy(busybox, root.join("bin/busybox")).map_err(|error| error.to_string())?;
+        run(Command::new("chroot").arg(&root).args(["/bin/busybox", "true"]))
+            .map_err(|error| format!("{busybox} is not static: apt-get install busybox-static ({error})"))?;
         let applets = run(Command::new(root.join("bin/busybox")).arg("--list"))?;
         for applet in applets.lines().filter(|applet| *applet != "busybox") {
             symlink("busybox", root.join("bin").join(applet)).map_err(|error| error.to_string())?;
@@ -69,10 +71,12 @@ impl Drop for Disk {
 }
 
 fn run(command: &mut Command) -> Result<String, String> {
-    let output =
-        command.stderr(Stdio::inherit()).output().map_err(|error| format!("{command:?}: {error}"))?;
+    let output = command.stderr(Stdio::inherit()).output().map_err(|error| {
+        let program = command.get_program().display();
+        format!("failed to start {program}: {error} (e2fsprogs has mke2fs, mount has losetup)")
+    })?;
     if !output.status.success() {
-        return Err(format!("{command:?}: {}", output.status));
+        return Err(format!("{command:?} failed: {}", output.status));
     }
-    String::from_utf8(output.stdout).map_err(|error| error.to_string())
+    String::from_utf8(output.stdout).map_err(|error| format!("{command:?} wrote no text: {error}"))
 }

@@ -1,10 +1,12 @@
 //! A guest for tests: the agent as a process of this machine, with a disk that holds busybox, and a client of its services.
 //!
-//! It needs root, loop devices, cgroup v2 somewhere, `mke2fs`, `losetup` and a static busybox. Where one is missing
-//! [`Guest::start`] says which, and the test is passed over.
+//! It needs root, loop devices, cgroup v2, `mke2fs`, `losetup`, a static busybox and the example `agent_on_host`. `cargo xtask
+//! test --only agent` sees to all of them. Where one is missing the test fails and says which: a test that passes without a
+//! guest would tell nothing.
 
 #![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 
+mod cgroup;
 mod client;
 mod disk;
 mod specs;
@@ -14,30 +16,33 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cgroup::Cgroup;
 pub use client::{Client, Ended, Io};
 pub use disk::Disk;
 pub use specs::Container;
-
-/// Where cgroup v2 is, on distributions of today and yesterday.
-const CGROUPS: &[&str] = &["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// A running agent. Dropping it ends all containers and leaves nothing.
 pub struct Guest {
     agent: Child,
     folder: tempfile::TempDir,
-    cgroup: PathBuf,
+    cgroup: Cgroup,
     _disks: [Disk; 2],
 }
 
 impl Guest {
-    /// Starts an agent, or says why that cannot be done here.
-    pub fn start() -> Option<Self> {
+    /// Starts an agent.
+    ///
+    /// # Panics
+    ///
+    /// If that cannot be done here, with what is missing.
+    #[track_caller]
+    pub fn start() -> Self {
         match Self::try_start() {
-            Ok(guest) => Some(guest),
-            Err(reason) => {
-                eprintln!("skipped: {reason}");
-                None
-            }
+            Ok(guest) => guest,
+            Err(reason) => panic!(
+                "this test needs a guest, and none starts here: {reason}\n\
+                 `cargo xtask test --only agent` runs these tests where they have all that they need"
+            ),
         }
     }
 
@@ -45,20 +50,23 @@ impl Guest {
         if !nix::unistd::geteuid().is_root() {
             return Err("it needs root".into());
         }
-        let top = CGROUPS.iter().find(|path| Path::new(path).join("cgroup.controllers").exists());
-        let top = top.ok_or("cgroup v2 is not mounted")?;
-        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let name =
-            folder.path().file_name().and_then(|name| name.to_str()).unwrap_or("agent").replace('.', "");
-        let cgroup = Path::new(top).join(format!("theca-test-{name}"));
-        fs::create_dir(&cgroup).map_err(|error| format!("{}: {error}", cgroup.display()))?;
+        let program = program()?;
+        let folder =
+            tempfile::tempdir().map_err(|error| format!("failed to make a temporary folder: {error}"))?;
         let disks = [Disk::busybox(folder.path())?, Disk::scratch(folder.path())?];
-        let agent = Command::new(program()?).arg(folder.path()).arg(&cgroup).stdin(Stdio::null()).spawn();
-        let agent = agent.map_err(|error| error.to_string())?;
-        let guest = Self { agent, folder, cgroup, _disks: disks };
+        let cgroup = Cgroup::make(folder.path())?;
+        let mut agent = Command::new(&program);
+        let agent = agent.arg(folder.path()).arg(cgroup.path()).stdin(Stdio::null()).spawn();
+        let agent = agent.map_err(|error| format!("failed to start {}: {error}", program.display()))?;
+        let mut guest = Self { agent, folder, cgroup, _disks: disks };
         let deadline = Instant::now() + Duration::from_secs(20);
         while std::os::unix::net::UnixStream::connect(guest.folder.path().join("agent.sock")).is_err() {
-            assert!(Instant::now() < deadline, "the agent does not listen");
+            if let Ok(Some(status)) = guest.agent.try_wait() {
+                return Err(format!("the agent ended with {status} before it listened"));
+            }
+            if Instant::now() > deadline {
+                return Err("the agent does not listen".into());
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(guest)
@@ -69,16 +77,9 @@ impl Guest {
         Client::connect(self.folder.path()).await
     }
 
-    /// Whether containers can be limited here: this machine may keep some controllers in cgroup v1.
-    pub fn has_controller(&self, name: &str) -> bool {
-        let controllers =
-            fs::read_to_string(self.cgroup.join("containers/cgroup.controllers")).unwrap_or_default();
-        controllers.split_whitespace().any(|controller| controller == name)
-    }
-
     /// The cgroups of containers that are there.
     pub fn cgroups(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.cgroup.join("containers")).unwrap().flatten();
+        let entries = fs::read_dir(self.cgroup.containers()).unwrap().flatten();
         let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
         folders.map(|entry| entry.file_name().into_string().unwrap()).collect()
     }
@@ -111,30 +112,45 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let containers = self.cgroup.join("containers");
-        let _ = fs::write(containers.join("cgroup.kill"), "1");
+        // Containers first: what they leave behind comes to the agent as long as there is one.
+        let _ = fs::write(self.cgroup.containers().join("cgroup.kill"), "1");
         let _ = self.agent.kill();
         let _ = self.agent.wait();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let populated = || {
-            fs::read_to_string(containers.join("cgroup.events")).unwrap_or_default().contains("populated 1")
-        };
-        while populated() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        for entry in fs::read_dir(&containers).into_iter().flatten().flatten() {
-            let _ = fs::remove_dir(entry.path());
-        }
-        let _ = fs::remove_dir(&containers);
-        let _ = fs::remove_dir(&self.cgroup);
+    }
+}
+
+/// Runs one container in a guest of its own and gives back what it printed; its own complaints fail the test.
+#[track_caller]
+pub fn output(container: &Container) -> impl Future<Output = String> {
+    let guest = Guest::start();
+    async move {
+        let ended = guest.client().await.run("c", container).await.unwrap();
+        assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{}", ended.stdout);
+        ended.stdout
+    }
+}
+
+/// Tries to create a container that cannot be, and gives back why not.
+#[track_caller]
+pub fn refusal(container: &Container) -> impl Future<Output = tonic::Status> {
+    let guest = Guest::start();
+    async move {
+        let error = guest.client().await.create_silent("c", container).await.unwrap_err();
+        assert_eq!(guest.cgroups(), [""; 0]);
+        error
     }
 }
 
 /// Beside this test program, where cargo puts examples.
 fn program() -> Result<PathBuf, String> {
-    let here = std::env::current_exe().map_err(|error| error.to_string())?;
+    let here = std::env::current_exe().map_err(|error| format!("this program has no path: {error}"))?;
     let built = here.parent().and_then(Path::parent).map(|folder| folder.join("examples/agent_on_host"));
-    let beside = here.parent().map(|folder| folder.join("agent_on_host"));
-    let found = built.into_iter().chain(beside).find(|path| path.exists());
-    found.ok_or_else(|| "cargo build --package theca-agent --example agent_on_host has not been run".into())
+    let built = built.ok_or_else(|| format!("{} is in no folder", here.display()))?;
+    if built.exists() {
+        return Ok(built);
+    }
+    let missing = built.display();
+    Err(format!(
+        "there is no {missing}: `cargo build --package theca-agent --example agent_on_host` makes it"
+    ))
 }

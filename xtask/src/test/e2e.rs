@@ -94,7 +94,7 @@ pub fn in_testbed(binaries: Vec<PathBuf>, with: Vec<Copy>, args: &Args) -> Resul
 }
 
 /// Runs test binaries one after the other in one test host.
-fn in_one_testbed(
+pub fn in_one_testbed(
     binaries: &[PathBuf],
     mut with: Vec<Copy>,
     args: &Args,
@@ -138,18 +138,22 @@ impl Write for Spool {
     }
 }
 
-/// Runs test binaries as root on this machine, with the programs of the install tree first on the PATH.
+/// Installs what the tests need beside Theca and runs them, with the programs of the install tree first on the PATH.
 fn on_this_machine(binaries: &[PathBuf], programs: &InstallTree, args: &Args) -> Result<Tally> {
     apt::install(&TOOLS)?;
-    let fixtures = fixtures()?;
     let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("PATH={}:{path}:/usr/sbin:/sbin", programs.folder().join("bin").display());
+    let fixtures = format!("THECA_TEST_FIXTURES={}", fixtures()?.display());
+    as_root(binaries, &[path, fixtures], args)
+}
+
+/// Runs test binaries as root on this machine, each with these variables beside its environment.
+pub fn as_root(binaries: &[PathBuf], variables: &[String], args: &Args) -> Result<Tally> {
     let mut tally = Tally::default();
     for binary in binaries {
         println!("\nRunning {}", name(binary));
         let mut test = command::as_root("env");
-        test.arg(format!("PATH={}:{path}:/usr/sbin:/sbin", programs.folder().join("bin").display()));
-        test.arg(format!("THECA_TEST_FIXTURES={}", fixtures.display()));
-        tally += count(test.arg(binary).args(&args.filter))?;
+        tally += count(test.args(variables).arg(binary).args(&args.filter))?;
     }
     Ok(tally)
 }

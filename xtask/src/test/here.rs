@@ -12,6 +12,8 @@ use super::{Args, e2e};
 use crate::{command, probe};
 
 const VMM: &str = "theca-vmm";
+/// The package whose integration tests are the suite `agent`.
+pub const AGENT: &str = "theca-agent";
 const END_TO_END: &str = "theca-tests";
 const FUZZ: &str = "fuzz";
 const FUZZ_SECONDS: &str = "5";
@@ -27,9 +29,10 @@ pub fn clippy() -> Result<Tally> {
     check(command::cargo("clippy").args(["--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
-/// Unit and property tests of every crate, and of xtask itself.
+/// Unit and property tests of every crate, and of xtask itself. Of the crates that have suites of their own only what is beside
+/// the code.
 pub fn unit(args: &Args) -> Result<Tally> {
-    let others = integration_tests(|package| ![VMM, END_TO_END].contains(&package))?;
+    let others = integration_tests(|package| ![VMM, AGENT, END_TO_END].contains(&package))?;
     let mut tests = test(args, ["--workspace", "--exclude", END_TO_END, "--lib", "--bins"]);
     count(only(&mut tests, &others))
 }
@@ -63,7 +66,7 @@ fn only<'a>(cargo: &'a mut Command, tests: &[String]) -> &'a mut Command {
 }
 
 /// The names of the integration tests of packages that `wanted(package)` picks, fuzz targets never among them.
-fn integration_tests(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+pub fn integration_tests(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
     let metadata = command::output(command::cargo("metadata").args(["--no-deps", "--format-version", "1"]))?;
     let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata wrote no JSON")?;
     let mut tests = Vec::new();

@@ -4,6 +4,7 @@
 //! that is no test (format, lints, licences) counts as one failure when it fails. What could not be checked on this machine is
 //! told above that line and counted in it.
 
+mod agent;
 mod dependencies;
 mod e2e;
 mod here;
@@ -23,7 +24,7 @@ pub struct Args {
     /// Run only these suites
     #[arg(long, value_delimiter = ',', value_name = "SUITE")]
     only: Vec<Suite>,
-    /// Run end-to-end tests in the test host even if this machine's KVM would do
+    /// Run what needs root or sandboxes in the test host even if this machine's KVM would do
     #[arg(long)]
     in_testbed: bool,
     #[command(flatten)]
@@ -47,6 +48,8 @@ enum Suite {
     Vmm,
     /// The fuzz targets, for a short while each
     Fuzz,
+    /// The agent's containers on a test host's kernel, no VM around them
+    Agent,
     /// Whole sandboxes, through the command line
     E2e,
     /// thecad, through an independent client in Python
@@ -68,6 +71,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Suite::Unit => here::unit(&args),
             Suite::Vmm => here::vmm(&args),
             Suite::Fuzz => here::fuzz(&args),
+            Suite::Agent => agent::run(&args),
             Suite::E2e => e2e::run(&args),
             Suite::Python => python::run(&args),
         };
