@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::{Client, Container, Guest};
@@ -171,6 +171,33 @@ async fn kill_reaches_one_process_or_all() {
     assert_eq!(client.wait("c", 0).await, 7);
     let error = client.kill("c", 0, PidOrAll::Pid(0)).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+}
+
+#[tokio::test]
+async fn sigkill_to_all_does_not_wait_for_processes_that_wait_for_a_disk() {
+    let guest = Guest::start();
+    let mut client = guest.client().await;
+    let writer = Container::sh("echo begun; while :; do echo more >> /file; done").on_disk();
+    let (_, mut io) = client.create("c", &writer).await.unwrap();
+    client.start("c").await.unwrap();
+    io.expect("begun").await;
+    let stuck = guest.freeze_scratch();
+    while !guest.waits_for_a_disk("c") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Others are sent to processes that stand still, which this one cannot. It goes on afterwards.
+    let error = client.kill("c", libc::SIGTERM, PidOrAll::All(true)).await.unwrap_err();
+    assert!(error.message().contains("did not freeze"), "{error}");
+    assert_eq!(guest.cgroup_file("c", "cgroup.freeze"), "0\n");
+
+    let asked = Instant::now();
+    client.kill("c", libc::SIGKILL, PidOrAll::All(true)).await.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert_eq!(status(&mut client, "c").await, types::Status::Running);
+    drop(stuck);
+    assert_eq!(client.wait("c", 0).await, 137);
+    client.delete("c").await.unwrap();
+    assert_eq!((guest.cgroups(), guest.mounts()), (vec![], vec![]));
 }
 
 #[tokio::test]

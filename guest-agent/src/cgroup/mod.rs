@@ -219,9 +219,14 @@ impl Cgroup {
         self.wait("frozen", wanted, action).await
     }
 
-    /// Kills all processes, frozen ones too, and waits until the last one is gone.
-    pub async fn kill(&self) -> Result<()> {
-        write(&self.path.join("cgroup.kill"), "1")?;
+    /// Sends SIGKILL to all processes, frozen ones and those that are being forked too. They may take a while to end.
+    pub fn kill(&self) -> Result<()> {
+        write(&self.path.join("cgroup.kill"), "1")
+    }
+
+    /// Kills all processes and waits until the last one is gone.
+    pub async fn end(&self) -> Result<()> {
+        self.kill()?;
         self.wait("populated", "0", "end").await
     }
 
@@ -319,4 +324,20 @@ fn process_limit() -> Option<u64> {
     let read = |path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let all = read("/proc/sys/kernel/threads-max")?.min(read("/proc/sys/kernel/pid_max")?);
     Some(all - all / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_is_sent_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, text) in [("cgroup.kill", ""), ("cgroup.events", "populated 1\nfrozen 0\n")] {
+            fs::write(folder.path().join(file), text).unwrap();
+        }
+        let cgroup = Cgroup { path: folder.path().to_owned() };
+        cgroup.kill().unwrap();
+        assert_eq!(cgroup.read("cgroup.kill").unwrap(), "1");
+    }
 }

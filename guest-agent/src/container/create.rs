@@ -120,6 +120,6 @@ impl Sandbox {
 
 /// Ends whatever lives in a cgroup and removes it.
 pub(super) async fn remove(cgroup: &Cgroup) -> Result<()> {
-    cgroup.kill().await?;
+    cgroup.end().await?;
     Ok(cgroup.remove()?)
 }

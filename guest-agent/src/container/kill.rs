@@ -16,7 +16,8 @@ pub enum Target {
 }
 
 impl Sandbox {
-    /// Answers when the signal is sent, not when it has had its effect.
+    /// Answers when the signal is sent, not when it has had its effect: a process that waits for a disk ends later. Any other
+    /// signal than SIGKILL reaches all only once all stand still, and fails if they do not.
     pub async fn kill(&self, id: &str, signal: u32, target: Target) -> Result<()> {
         if signal == 0 || signal > LAST_SIGNAL {
             return Err(Error::InvalidSignal(signal));
@@ -34,7 +35,7 @@ impl Sandbox {
             Target::All if !task.status().can_kill() && task.cgroup.processes()?.is_empty() => {
                 Err(Error::Finished { container: id.to_owned(), pid: task.init.pid.as_raw() as u32 })
             }
-            Target::All if signal == libc::SIGKILL as u32 => Ok(task.cgroup.kill().await?),
+            Target::All if signal == libc::SIGKILL as u32 => Ok(task.cgroup.kill()?),
             Target::All => signal_all(&task, signal as i32).await,
         }
     }
@@ -43,8 +44,10 @@ impl Sandbox {
 /// Signals each process while all stand still, so that none is forked past the signal.
 async fn signal_all(task: &Task, signal: i32) -> Result<()> {
     let frozen_before = matches!(task.phase, super::Phase::Paused);
-    if !frozen_before {
-        task.cgroup.freeze().await?;
+    if !frozen_before && let Err(error) = task.cgroup.freeze().await {
+        // Who was stopped already must not stay so.
+        task.cgroup.thaw().await?;
+        return Err(error.into());
     }
     let sent = task.cgroup.processes().map_err(Error::from).and_then(|processes| {
         processes.into_iter().try_for_each(|pid| match signal_pid(pid, signal) {

@@ -93,6 +93,32 @@ impl Guest {
         points.map(str::to_owned).collect()
     }
 
+    /// A file of a container's cgroup.
+    pub fn cgroup_file(&self, id: &str, file: &str) -> String {
+        fs::read_to_string(self.cgroup.containers().join(id).join(file)).unwrap()
+    }
+
+    /// Whether a process of a container is where no signal reaches it.
+    pub fn waits_for_a_disk(&self, id: &str) -> bool {
+        let processes = self.cgroup_file(id, "cgroup.procs");
+        let mut states = processes.lines().map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")));
+        states.any(|stat| stat.is_ok_and(|stat| stat.contains(") D ")))
+    }
+
+    /// Lets nobody write to disk 1, which a container must have, as long as the answer lives.
+    pub fn freeze_scratch(&self) -> Frozen {
+        let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.agent.id())).unwrap();
+        let folder = self.folder.path().to_str().unwrap();
+        // Disk 0 is read-only.
+        let scratch =
+            |line: &&str| line.contains(folder) && line.contains(" - ext4 ") && line.contains(" rw");
+        let line = mounts.lines().filter(|line| !line.contains(" ro")).find(scratch);
+        let point = line.and_then(|line| line.split(' ').nth(4)).expect("disk 1 is not mounted");
+        let frozen = Frozen(PathBuf::from(format!("/proc/{}/root{point}", self.agent.id())));
+        assert!(Command::new("fsfreeze").arg("--freeze").arg(&frozen.0).status().unwrap().success());
+        frozen
+    }
+
     /// A folder of this machine that the agent sees.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -116,6 +142,15 @@ impl Drop for Guest {
         let _ = fs::write(self.cgroup.containers().join("cgroup.kill"), "1");
         let _ = self.agent.kill();
         let _ = self.agent.wait();
+    }
+}
+
+/// A file system that nobody can write to.
+pub struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
     }
 }
 
