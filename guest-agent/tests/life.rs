@@ -201,6 +201,44 @@ async fn sigkill_to_all_does_not_wait_for_processes_that_wait_for_a_disk() {
 }
 
 #[tokio::test]
+async fn traffic_is_counted_until_delete_and_apart_from_that_of_others() {
+    let guest = Guest::start();
+    let mut client = guest.client().await;
+    let line = "head -c 100000 /dev/zero > /tmp/file; httpd -p 127.0.0.1:7000 -h /tmp
+        wget -q -O /dev/null http://127.0.0.1:7000/file";
+    client.create_silent("c", &Container::sh(line)).await.unwrap();
+    client.create_silent("quiet", &Container::new(["sleep", "1000"])).await.unwrap();
+    assert_eq!(received(&mut client, "c").await, 0);
+    client.start("c").await.unwrap();
+    assert_eq!(client.wait("c", 0).await, 0);
+    let counted = received(&mut client, "c").await;
+    assert!((100_000..200_000).contains(&counted), "{counted}");
+    assert_eq!(received(&mut client, "quiet").await, 0);
+
+    // One that has no network of its own has what is shared, and so have all together.
+    let shared =
+        Container::new(["true"]).with("/linux/namespaces", json!([{"type": "pid"}, {"type": "mount"}]));
+    let shared = shared.with("/hostname", serde_json::Value::Null);
+    client.create_silent("shared", &shared).await.unwrap();
+    let before = received(&mut client, "").await;
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(&[0; 1000], socket.local_addr().unwrap()).unwrap();
+    for id in ["", "shared"] {
+        assert!(received(&mut client, id).await >= before + 1000, "{id:?}");
+    }
+}
+
+/// What came over the loopback interface of a container, in bytes.
+async fn received(client: &mut Client, id: &str) -> u64 {
+    let stats =
+        client.agent.stats(StatsRequest { container_id: id.into() }).await.unwrap().into_inner().files;
+    let interfaces = &stats["net/dev"];
+    let loopback = interfaces.lines().find_map(|line| line.trim_start().strip_prefix("lo:"));
+    let loopback = loopback.unwrap_or_else(|| panic!("no loopback in {interfaces}"));
+    loopback.split_ascii_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
 async fn exits_are_told_as_events() {
     let guest = Guest::start();
     let mut client = guest.client().await;

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::exits::MemoryWatch;
+use super::interfaces::Interfaces;
 use super::outbox::What;
 use super::{Error, Phase, Result, Sandbox, State, Task};
 use crate::cgroup::Cgroup;
@@ -33,7 +34,9 @@ impl Sandbox {
                 container.outbox.tell(pid, What::Created);
                 self.announce_exit(&init, &container, Arc::clone(&memory));
                 let watching = tokio::spawn(Arc::clone(&memory).run()).abort_handle();
-                state.task = Some(Task { init, execs: Default::default(), phase, cgroup, memory, watching });
+                let interfaces = interfaces(id, &init);
+                let execs = Default::default();
+                state.task = Some(Task { init, execs, phase, cgroup, interfaces, memory, watching });
                 Ok(pid)
             }
             Err(error) => {
@@ -116,6 +119,13 @@ impl Sandbox {
         let init = Process::new(pid, pidfd, exit, process, names, stdio);
         Ok((Arc::new(init), Phase::Created(channel)))
     }
+}
+
+/// The network interfaces of an init that waits for Start. Somebody may have killed it by now: that shows as its exit.
+fn interfaces(id: &str, init: &Process) -> Option<Interfaces> {
+    let opened = Interfaces::of(init.pid);
+    let log = |error| tracing::warn!(container = id, %error, "the network will not be counted");
+    opened.map_err(log).ok()
 }
 
 /// Ends whatever lives in a cgroup and removes it.

@@ -10,6 +10,7 @@ mod error;
 mod exec;
 mod exits;
 mod hooks;
+mod interfaces;
 mod kill;
 mod list;
 pub mod outbox;
@@ -36,6 +37,7 @@ pub use self::error::Error;
 pub use self::exec::ExecRequest;
 use self::exits::MemoryWatch;
 pub use self::exits::{Event, Happening};
+use self::interfaces::Interfaces;
 pub use self::kill::Target;
 pub use self::list::{Described, Member};
 use self::outbox::{Consumer, Outbox};
@@ -96,6 +98,8 @@ struct Task {
     execs: BTreeMap<u32, Arc<Process>>,
     phase: Phase,
     cgroup: Arc<Cgroup>,
+    /// Of the network namespace of init; `None` if init ended before they were looked for.
+    interfaces: Option<Interfaces>,
     memory: Arc<MemoryWatch>,
     /// The task that runs `memory`.
     watching: AbortHandle,

@@ -1,4 +1,4 @@
-//! cgroup v2 files of the guest as containerd's metrics. A guest's text: what does not parse counts as 0.
+//! cgroup v2 files and network interfaces of the guest as containerd's metrics. A guest's text: what does not parse counts as 0.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,18 @@ use prost::Message;
 use prost_types::Any;
 use theca_controller::agent::CgroupFiles;
 use theca_proto::io::containerd::cgroups::v2::{
-    CpuStat, IoEntry, IoStat, MemoryEvents, MemoryStat, Metrics, PidsStat,
+    CpuStat, HugeTlbStat, IoEntry, IoStat, MemoryEvents, MemoryStat, Metrics, NetworkStat, PidsStat,
 };
 use theca_proto::type_url;
 
 /// Most devices listed.
 const MAX_DEVICES: usize = 64;
+/// Most network interfaces listed.
+const MAX_INTERFACES: usize = 64;
+/// Most sizes of huge pages listed; x86 has two.
+const MAX_PAGE_SIZES: usize = 8;
+/// Longest name of an interface or of a page size, in characters; Linux has 15.
+const MAX_NAME: usize = 15;
 
 /// The metrics, packed as Stats answers them.
 pub fn wire(files: &CgroupFiles) -> Any {
@@ -29,6 +35,8 @@ pub fn metrics(files: &CgroupFiles) -> Metrics {
         io: Some(IoStat {
             usage: files.text("io.stat").lines().take(MAX_DEVICES).filter_map(device).collect(),
         }),
+        hugetlb: huge_pages(&files),
+        network: files.text("net/dev").lines().filter_map(interface).take(MAX_INTERFACES).collect(),
     }
 }
 
@@ -137,6 +145,63 @@ fn device(line: &str) -> Option<IoEntry> {
     })
 }
 
+/// `hugetlb.2MB.current` and `hugetlb.2MB.max`, of each size that there is.
+fn huge_pages(files: &Files<'_>) -> Vec<HugeTlbStat> {
+    let size = |name: &str| {
+        let size = name.strip_prefix("hugetlb.")?.strip_suffix(".current")?;
+        // `2MB.rsvd` is what was reserved of it.
+        let plain = size.len() <= MAX_NAME && size.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        plain.then(|| size.to_owned())
+    };
+    let mut sizes: Vec<String> = files.0.keys().filter_map(|name| size(name)).collect();
+    sizes.sort();
+    sizes.truncate(MAX_PAGE_SIZES);
+    let counted = sizes.into_iter().map(|pagesize| HugeTlbStat {
+        current: files.number(&format!("hugetlb.{pagesize}.current")),
+        max: files.limit(&format!("hugetlb.{pagesize}.max"), u64::MAX),
+        pagesize,
+    });
+    counted.collect()
+}
+
+/// A line of `net/dev`: the name and eight counters of what was received, then eight of what was sent. The titles have no
+/// colon.
+fn interface(line: &str) -> Option<NetworkStat> {
+    let (name, counters) = line.split_once(':')?;
+    let counters: Vec<u64> =
+        counters.split_ascii_whitespace().map_while(|number| number.parse().ok()).take(16).collect();
+    let [
+        rx_bytes,
+        rx_packets,
+        rx_errors,
+        rx_dropped,
+        _,
+        _,
+        _,
+        _,
+        tx_bytes,
+        tx_packets,
+        tx_errors,
+        tx_dropped,
+        ..,
+    ] = counters[..]
+    else {
+        return None;
+    };
+    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    Some(NetworkStat {
+        name,
+        rx_bytes,
+        rx_packets,
+        rx_errors,
+        rx_dropped,
+        tx_bytes,
+        tx_packets,
+        tx_errors,
+        tx_dropped,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +221,16 @@ mod tests {
             ("pids.current", "3\n"),
             ("pids.max", "100\n"),
             ("io.stat", "254:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n"),
+            ("hugetlb.2MB.current", "4194304\n"),
+            ("hugetlb.2MB.max", "max\n"),
+            ("hugetlb.2MB.rsvd.current", "8\n"),
+            (
+                "net/dev",
+                "Inter-|   Receive                                                |  Transmit\n \
+                 face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    \
+                 lo:     104       2    0    0    0     0          0         0      104       2    0    0    0     0       0          0\n  \
+                 eth0:1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n",
+            ),
         ]));
         assert_eq!(metrics.cpu.unwrap().usage_usec, 1500);
         let memory = metrics.memory.unwrap();
@@ -167,6 +242,51 @@ mod tests {
         assert_eq!(metrics.pids.unwrap(), PidsStat { current: 3, limit: 100 });
         let disk = IoEntry { major: 254, minor: 0, rbytes: 10, wbytes: 20, rios: 1, wios: 2 };
         assert_eq!(metrics.io.unwrap().usage, [disk]);
+        let large = HugeTlbStat { current: 4 << 20, max: u64::MAX, pagesize: "2MB".into() };
+        assert_eq!(metrics.hugetlb, [large]);
+        let loopback = NetworkStat {
+            name: "lo".into(),
+            rx_bytes: 104,
+            rx_packets: 2,
+            tx_bytes: 104,
+            tx_packets: 2,
+            ..Default::default()
+        };
+        let ethernet = NetworkStat {
+            name: "eth0".into(),
+            rx_bytes: 1,
+            rx_packets: 2,
+            rx_errors: 3,
+            rx_dropped: 4,
+            tx_bytes: 9,
+            tx_packets: 10,
+            tx_errors: 11,
+            tx_dropped: 12,
+        };
+        assert_eq!(metrics.network, [loopback, ethernet]);
+    }
+
+    #[test]
+    fn a_guest_names_no_more_interfaces_and_pages_than_are_believed() {
+        let counters = "1 ".repeat(16);
+        let mut all: CgroupFiles = (0..100)
+            .flat_map(|size| {
+                [
+                    (format!("hugetlb.{size}GB.current"), "1".into()),
+                    (format!("hugetlb.{size}\n.current"), "1".into()),
+                ]
+            })
+            .collect();
+        all.push((format!("hugetlb.{}.current", "9".repeat(1000)), "1".into()));
+        let nonsense = "x\n:\n::\neth1:\neth2: 1 2 3\neth3: 1 2 3 4 5 6 7 8 9 10 11 -12\n";
+        let long = format!("\x1b[2J{}: {counters}\n", "é".repeat(1000));
+        let many = format!("eth:{counters}\n").repeat(1000);
+        all.push(("net/dev".into(), format!("{nonsense}{long}{many}")));
+        let metrics = metrics(&all);
+        assert_eq!(metrics.hugetlb.len(), MAX_PAGE_SIZES);
+        assert!(metrics.hugetlb.iter().all(|pages| pages.pagesize.ends_with("GB")));
+        assert_eq!(metrics.network.len(), MAX_INTERFACES);
+        assert_eq!(metrics.network[0].name, format!("[2J{}", "é".repeat(MAX_NAME - 3)));
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! Counters in the shape that they had in 2015, from those of a cgroup v2.
 //!
-//! What cgroup v2 does not count stays empty: usage by processor, queues and times of block devices, huge pages.
+//! What cgroup v2 does not count stays empty: usage by processor, queues and times of block devices, the most huge pages that
+//! there were and how often there were not enough.
 
 use std::time::UNIX_EPOCH;
 
 use prost::Message;
 use theca_controller::node::Error;
 use theca_controller::node::keeper::Sample;
-use theca_proto::io::containerd::cgroups::v2::{CpuStat, IoEntry, MemoryEvents, MemoryStat, Metrics};
+use theca_proto::io::containerd::cgroups::v2::{
+    CpuStat, HugeTlbStat, IoEntry, MemoryEvents, MemoryStat, Metrics, NetworkStat,
+};
 use theca_proto::types::{
-    BlkioStats, BlkioStatsEntry, CgroupStats, CpuStats, CpuUsage, MemoryData, MemoryStats, Stats,
-    ThrottlingData,
+    BlkioStats, BlkioStatsEntry, CgroupStats, CpuStats, CpuUsage, HugetlbStats, MemoryData, MemoryStats,
+    NetworkStats, Stats, ThrottlingData,
 };
 
 /// A sample.
@@ -19,15 +22,33 @@ pub fn stats(sample: &Sample) -> Result<Stats, Error> {
         .map_err(|error| Error::Internal(format!("the sandbox's counters are malformed: {error}")))?;
     let events = metrics.memory_events.unwrap_or_default();
     Ok(Stats {
-        network_stats: Vec::new(),
+        network_stats: metrics.network.into_iter().map(interface).collect(),
         cgroup_stats: Some(CgroupStats {
             cpu_stats: Some(cpu(&metrics.cpu.unwrap_or_default())),
             memory_stats: Some(memory(&metrics.memory.unwrap_or_default(), &events)),
             blkio_stats: Some(blkio(&metrics.io.unwrap_or_default().usage)),
-            hugetlb_stats: Default::default(),
+            hugetlb_stats: metrics.hugetlb.into_iter().map(pages).collect(),
         }),
         timestamp: sample.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
     })
+}
+
+fn interface(interface: NetworkStat) -> NetworkStats {
+    NetworkStats {
+        name: interface.name,
+        rx_bytes: interface.rx_bytes,
+        rx_packets: interface.rx_packets,
+        rx_errors: interface.rx_errors,
+        rx_dropped: interface.rx_dropped,
+        tx_bytes: interface.tx_bytes,
+        tx_packets: interface.tx_packets,
+        tx_errors: interface.tx_errors,
+        tx_dropped: interface.tx_dropped,
+    }
+}
+
+fn pages(pages: HugeTlbStat) -> (String, HugetlbStats) {
+    (pages.pagesize, HugetlbStats { usage: pages.current, ..HugetlbStats::default() })
 }
 
 fn cpu(cpu: &CpuStat) -> CpuStats {
@@ -120,11 +141,36 @@ mod tests {
             memory: Some(MemoryStat { usage: 100, max_usage: 200, file: 30, anon: 40, ..Default::default() }),
             memory_events: Some(MemoryEvents { max: 5, ..Default::default() }),
             io: Some(IoStat { usage: vec![disk] }),
+            hugetlb: vec![HugeTlbStat { current: 4096, max: 9, pagesize: "2MB".into() }],
+            network: vec![NetworkStat {
+                name: "lo".into(),
+                rx_bytes: 1,
+                rx_packets: 2,
+                rx_errors: 3,
+                rx_dropped: 4,
+                tx_bytes: 5,
+                tx_packets: 6,
+                tx_errors: 7,
+                tx_dropped: 8,
+            }],
             ..Default::default()
         }))
         .unwrap();
         assert_eq!(stats.timestamp, 77);
+        let loopback = NetworkStats {
+            name: "lo".into(),
+            rx_bytes: 1,
+            rx_packets: 2,
+            rx_errors: 3,
+            rx_dropped: 4,
+            tx_bytes: 5,
+            tx_packets: 6,
+            tx_errors: 7,
+            tx_dropped: 8,
+        };
+        assert_eq!(stats.network_stats, [loopback]);
         let cgroup = stats.cgroup_stats.unwrap();
+        assert_eq!(cgroup.hugetlb_stats["2MB"].usage, 4096);
         let cpu = cgroup.cpu_stats.unwrap();
         let usage = cpu.cpu_usage.unwrap();
         assert_eq!(

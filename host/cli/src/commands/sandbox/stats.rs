@@ -48,6 +48,8 @@ struct Use {
     cpu_percent: f64,
     memory: u64,
     memory_limit: u64,
+    received: u64,
+    sent: u64,
     read: u64,
     written: u64,
     pids: u64,
@@ -111,22 +113,34 @@ impl Sample {
             if passed > 0.0 { used / passed * 100.0 } else { 0.0 }
         });
         let memory = self.counters.memory.unwrap_or_default();
-        let io = self.counters.io.clone().unwrap_or_default();
+        let disks = self.counters.io.as_ref().map_or(&[][..], |io| &io.usage);
+        let interfaces = &self.counters.network;
         Use {
             id: self.id.clone(),
             cpu_percent,
             memory: memory.usage,
             memory_limit: memory.usage_limit,
-            read: io.usage.iter().map(|device| device.rbytes).sum(),
-            written: io.usage.iter().map(|device| device.wbytes).sum(),
+            received: total(interfaces.iter().map(|interface| interface.rx_bytes)),
+            sent: total(interfaces.iter().map(|interface| interface.tx_bytes)),
+            read: total(disks.iter().map(|device| device.rbytes)),
+            written: total(disks.iter().map(|device| device.wbytes)),
             pids: self.counters.pids.as_ref().map_or(0, |pids| pids.current),
         }
     }
 }
 
+/// The sum of what a guest has told, which may be anything.
+fn total(counters: impl Iterator<Item = u64>) -> u64 {
+    counters.fold(0, u64::saturating_add)
+}
+
 impl Use {
     fn cpu(&self) -> String {
         format!("{:.2}%", self.cpu_percent)
+    }
+
+    fn net_io(&self) -> String {
+        format!("{} / {}", size::human(self.received), size::human(self.sent))
     }
 
     fn entry(&self) -> Value {
@@ -136,6 +150,9 @@ impl Use {
             "MemUsage": format!("{} / {}", size::human(self.memory), size::human(self.memory_limit)),
             "MemBytes": self.memory,
             "MemLimitBytes": self.memory_limit,
+            "NetIO": self.net_io(),
+            "NetReceivedBytes": self.received,
+            "NetSentBytes": self.sent,
             "BlockIO": format!("{} / {}", size::human(self.read), size::human(self.written)),
             "PIDs": self.pids,
         })
@@ -145,12 +162,14 @@ impl Use {
 fn print(format: &Format, uses: &[Use]) -> anyhow::Result<()> {
     let entries: Vec<Value> = uses.iter().map(Use::entry).collect();
     listing::print(format, &entries, || {
-        let mut table = Table::new(&["SANDBOX ID", "CPU %", "MEM USAGE / LIMIT", "BLOCK I/O", "PIDS"]);
+        let mut table =
+            Table::new(&["SANDBOX ID", "CPU %", "MEM USAGE / LIMIT", "NET I/O", "BLOCK I/O", "PIDS"]);
         for one in uses {
             table.row([
                 one.id.clone(),
                 one.cpu(),
                 format!("{} / {}", size::human(one.memory), size::human(one.memory_limit)),
+                one.net_io(),
                 format!("{} / {}", size::human(one.read), size::human(one.written)),
                 one.pids.to_string(),
             ]);
@@ -161,7 +180,7 @@ fn print(format: &Format, uses: &[Use]) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use theca_proto::io::containerd::cgroups::v2::CpuStat;
+    use theca_proto::io::containerd::cgroups::v2::{CpuStat, NetworkStat};
 
     use super::*;
 
@@ -177,5 +196,17 @@ mod tests {
         assert_eq!(sample("new", 3000, 1_500_000).since(&before).cpu(), "0.00%");
         // A sandbox that was started anew counts from zero.
         assert_eq!(sample("web", 3000, 10).since(&before).cpu(), "0.00%");
+    }
+
+    #[test]
+    fn what_went_over_all_interfaces_is_shown_together() {
+        let mut web = sample("web", 1000, 0);
+        for (rx_bytes, tx_bytes) in [(100, 2), (400, 1), (u64::MAX, 0)] {
+            web.counters.network.push(NetworkStat { rx_bytes, tx_bytes, ..NetworkStat::default() });
+        }
+        let entry = web.since(&[]).entry();
+        let net = [&entry["NetReceivedBytes"], &entry["NetSentBytes"]];
+        assert_eq!(net, [&Value::from(u64::MAX), &3.into()], "{entry:#}");
+        assert!(entry["NetIO"].as_str().unwrap().ends_with(" / 3B"), "{entry:#}");
     }
 }
