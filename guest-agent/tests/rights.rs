@@ -142,3 +142,19 @@ async fn memory_and_processes_are_limited_and_counted() {
     assert!(stats["cpu.stat"].contains("usage_usec"), "{stats:?}");
     client.kill("c", libc::SIGKILL, PidOrAll::All(true)).await.unwrap();
 }
+
+#[tokio::test]
+async fn no_signal_is_ignored_unasked() {
+    let guest = Guest::start();
+    let mut client = guest.client().await;
+    let line = "grep SigIgn /proc/self/status";
+    let (_, mut io) = client.create("c", &Container::sh(&format!("{line}; sleep 1000"))).await.unwrap();
+    client.start("c").await.unwrap();
+    assert_eq!(io.expect("\n").await, "SigIgn:\t0000000000000000\n");
+    let (pid, io) = client.exec("c", "e", Client::shell(line), false).await.unwrap();
+    assert_eq!(client.finish("c", pid, io).await.stdout, "SigIgn:\t0000000000000000\n");
+    // A shell would report it if its child went on.
+    let (pid, io) = client.exec("c", "f", Client::shell("yes | head -n 1"), false).await.unwrap();
+    let ended = client.finish("c", pid, io).await;
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("y\n", ""));
+}

@@ -36,7 +36,7 @@ use self::inside::Root;
 use self::job::{ContainerJob, Job, ProcessJob};
 use crate::process::handshake::{Attempt, Failure, FromSetup};
 use crate::sys::fd::inherited;
-use crate::sys::keyring;
+use crate::sys::{keyring, signal};
 
 /// The argument that makes the agent's program a set-up process.
 pub const ARGUMENT: &str = "container-init";
@@ -147,6 +147,9 @@ fn become_program(
         channel.wait()?;
         hooks::run_all(&container.start_container_hooks)?;
     }
+    // Rust's runtime ignores SIGPIPE, and whoever started the agent may ignore more: a program would never learn of either.
+    // Not before the hooks, whose stdin may be a broken pipe.
+    signal::stop_ignoring();
     credentials::filter_last(process)?;
     Err(program.execute())
 }
