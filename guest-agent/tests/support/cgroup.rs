@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// Where cgroup v2 is, on distributions of today and yesterday.
 const TOPS: &[&str] = &["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
+/// What tests limit. A guest's agent has all of the tree; here the top must hand them down.
+const CONTROLLERS: &str = "+cpu +memory +pids";
+
 /// A cgroup. Dropping it ends what runs below `containers` and removes all of it.
 pub struct Cgroup(PathBuf);
 
@@ -16,6 +19,11 @@ impl Cgroup {
         let top = TOPS.iter().find(|path| Path::new(path).join("cgroup.controllers").exists());
         let top = top.ok_or_else(|| {
             format!("cgroup v2 is mounted at none of {TOPS:?}: mount -t cgroup2 cgroup2 {}", TOPS[0])
+        })?;
+        let handed_down = Path::new(top).join("cgroup.subtree_control");
+        fs::write(&handed_down, CONTROLLERS).map_err(|error| {
+            let file = handed_down.display();
+            format!("failed to write {CONTROLLERS:?} to {file}: {error}; all three must be controllers of cgroup v2")
         })?;
         let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or("agent").replace('.', "");
         let path = Path::new(top).join(format!("theca-test-{name}"));
