@@ -23,7 +23,7 @@ use crate::host;
 use crate::output::{size, time};
 use crate::spec::environment;
 use crate::spec::seccomp::Profile;
-use crate::spec::{self, Wish, capabilities, limits, names, signal};
+use crate::spec::{self, Namespaces, Wish, capabilities, limits, names, signal};
 use crate::stdio::window_size;
 
 /// What a guest gets when nothing is said.
@@ -273,6 +273,7 @@ fn wish(flags: &ContainerFlags, id: &ContainerId) -> anyhow::Result<Wish> {
         env,
         workdir: flags.workdir.clone(),
         user: flags.user.clone(),
+        namespaces: Namespaces::Own,
         hostname: flags.hostname.clone().unwrap_or_else(|| id.short().to_owned()),
         terminal: flags.tty.then(window_size),
         read_only: flags.read_only,

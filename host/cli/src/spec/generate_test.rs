@@ -134,3 +134,15 @@ fn a_further_process_is_like_init_but_for_what_is_asked() {
     let same_user = exec_process(init, &ExecWish { command: words("env"), ..ExecWish::default() }).unwrap();
     assert_eq!((same_user.user(), same_user.capabilities()), (init.user(), init.capabilities()));
 }
+
+#[test]
+fn a_pod_shares_network_and_ipc_and_processes_only_where_asked() {
+    let own = |namespaces| {
+        let spec = generate(&image(), &Wish { namespaces, ..wish() }).unwrap();
+        let namespaces = spec.linux().as_ref().unwrap().namespaces().clone().unwrap();
+        namespaces.iter().map(|namespace| namespace.typ().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(own(Namespaces::Own), ["cgroup", "ipc", "mount", "network", "pid", "uts"]);
+    assert_eq!(own(Namespaces::Pod { processes: false }), ["cgroup", "mount", "pid", "uts"]);
+    assert_eq!(own(Namespaces::Pod { processes: true }), ["cgroup", "mount", "uts"]);
+}

@@ -40,6 +40,8 @@ pub struct Wish {
     pub workdir: Option<String>,
     /// `--user`.
     pub user: Option<String>,
+    /// Which namespaces it has of its own.
+    pub namespaces: Namespaces,
     /// `--hostname`, or the short id.
     pub hostname: String,
     /// `--tty`, with the size of this terminal if it is known.
@@ -70,6 +72,29 @@ pub struct Wish {
     pub oom_score_adj: Option<i32>,
     /// `--annotation`.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// What a container shares with others of its sandbox. A namespace that its configuration leaves out is the sandbox's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Namespaces {
+    /// Nothing: it is alone there.
+    #[default]
+    Own,
+    /// As in a pod: network and IPC, and where asked processes.
+    Pod {
+        /// Whether it sees the processes of others, and they its.
+        processes: bool,
+    },
+}
+
+impl Namespaces {
+    fn has(self, kind: LinuxNamespaceType) -> bool {
+        match (self, kind) {
+            (Self::Pod { .. }, LinuxNamespaceType::Network | LinuxNamespaceType::Ipc) => false,
+            (Self::Pod { processes }, LinuxNamespaceType::Pid) => !processes,
+            _ => true,
+        }
+    }
 }
 
 /// Why no configuration could be made.
@@ -237,6 +262,7 @@ fn linux(wish: &Wish) -> Result<Linux, SpecError> {
     ];
     let namespaces = namespaces
         .into_iter()
+        .filter(|kind| wish.namespaces.has(*kind))
         .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build())
         .collect::<Result<Vec<LinuxNamespace>, _>>()?;
     let mut linux = LinuxBuilder::default()

@@ -1,4 +1,5 @@
-//! `theca sandbox run`: a container of an image in a sandbox that runs, left to itself. Its record goes with the sandbox.
+//! `theca sandbox run`: a container of an image in a sandbox that runs, left to itself. It shares network and IPC with the others
+//! there, as in a pod. Its record goes with the sandbox.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,7 @@ use crate::commands::image::find_or_pull;
 use crate::container::{ContainerId, Roots};
 use crate::daemon::Daemon;
 use crate::output;
-use crate::spec::{self, Wish, capabilities};
+use crate::spec::{self, Namespaces, Wish, capabilities};
 
 /// The label of records that this command keeps, and that `sandbox rm` therefore forgets.
 pub const LABEL: &str = "io.theca.sandbox-run";
@@ -25,6 +26,9 @@ pub struct Args {
     /// The container's id [default: made up]
     #[arg(long, value_name = "ID")]
     name: Option<String>,
+    /// See and signal the processes of the sandbox's other containers that do so too
+    #[arg(long)]
+    share_pid: bool,
     /// The sandbox, which has been started
     #[arg(value_name = "SANDBOX")]
     sandbox: String,
@@ -50,6 +54,7 @@ pub async fn run(args: Args, daemon: &Daemon) -> anyhow::Result<u8> {
     let image = find_or_pull(&Roots::from_env(), reference, false).await?;
     let wish = Wish {
         command: command.to_vec(),
+        namespaces: Namespaces::Pod { processes: args.share_pid },
         hostname: id.clone(),
         shm_bytes: SHM_BYTES,
         capabilities: capabilities::select(&[], &[])?,
