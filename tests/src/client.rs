@@ -18,7 +18,7 @@ use theca_proto::grpc_channel::{self, Channel};
 use theca_proto::theca::options::v1::SandboxOptions;
 use theca_proto::type_url;
 use theca_proto::types::api_client::ApiClient;
-use theca_proto::types::{Event, EventsRequest};
+use theca_proto::types::{Event, EventsRequest, Stats, StatsRequest};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tonic::metadata::MetadataValue;
@@ -128,6 +128,15 @@ impl Client {
     /// Makes the task of a record: its init waits for [`start`](Self::start). Without a `disk`, the EROFS image that is its
     /// root, the specification names a folder.
     pub fn create(&self, id: &str, disk: Option<&Path>) -> Result<u32, Status> {
+        self.create_with(id, disk, String::new())
+    }
+
+    /// The same with its output appended to a file.
+    pub fn create_to(&self, id: &str, disk: Option<&Path>, output: &Path) -> Result<u32, Status> {
+        self.create_with(id, disk, format!("file://{}", output.display()))
+    }
+
+    fn create_with(&self, id: &str, disk: Option<&Path>, stdout: String) -> Result<u32, Status> {
         let mount = |disk: &Path| Mount {
             r#type: "erofs".into(),
             source: disk.display().to_string(),
@@ -135,7 +144,8 @@ impl Client {
             options: vec!["ro".into()],
         };
         let rootfs = disk.map(mount).into_iter().collect();
-        let request = tasks::CreateTaskRequest { container_id: id.into(), rootfs, ..Default::default() };
+        let request =
+            tasks::CreateTaskRequest { container_id: id.into(), rootfs, stdout, ..Default::default() };
         Ok(self.ask(self.tasks.clone().create(request))?.pid)
     }
 
@@ -185,6 +195,14 @@ impl Client {
     pub fn delete(&self, id: &str) -> Result<u32, Status> {
         let request = tasks::DeleteTaskRequest { container_id: id.into() };
         Ok(self.ask(self.tasks.clone().delete(request))?.exit_status)
+    }
+
+    /// What it has used so far, in the shape of 2015.
+    pub fn stats(&self, id: &str) -> Result<Stats, Status> {
+        let mut samples = self.ask(self.api.clone().get_stats(StatsRequest { id: id.into() }))?;
+        let first = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, samples.message()).await });
+        let first = first.map_err(|_| Status::deadline_exceeded(format!("no sample in {PATIENCE:?}")))??;
+        first.ok_or_else(|| Status::data_loss("the samples ended before the first"))
     }
 
     /// How many tasks there are.
