@@ -8,6 +8,7 @@ use super::events::{Subscription, Told, What};
 use super::keeper::Keeper;
 use super::sandbox::Standing;
 use super::task::{Exec, Phase, Whom};
+use super::testing::chance::Chance;
 use super::testing::model::{Answer, Model};
 use super::testing::{Bench, container, sandbox};
 use super::values::Io;
@@ -22,23 +23,6 @@ const LOOK: usize = 4;
 const SANDBOXES: [&str; 2] = ["s0", "s1"];
 const CONTAINERS: [&str; 3] = ["c0", "c1", "c2"];
 const EXECS: [&str; 2] = ["e0", "e1"];
-
-/// Numbers that look random and are the same for each seed (SplitMix64).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
-
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
-    }
-}
 
 struct Story {
     bench: Bench,
@@ -232,7 +216,7 @@ impl Story {
 }
 
 /// created → started → (execs) → exited → deleted, as often as the container was made; nothing twice.
-fn check<'a>(told: impl Iterator<Item = &'a What>, steps: &[String]) {
+pub fn check<'a>(told: impl Iterator<Item = &'a What>, steps: &[String]) {
     let mut init = None;
     let mut execs: BTreeMap<String, Phase> = BTreeMap::new();
     for what in told {

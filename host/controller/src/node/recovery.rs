@@ -166,6 +166,8 @@ async fn adopt(node: &Node, handle: &Arc<Handle>, actor: &mut Actor, keeper: Arc
     if let Err(error) = node.catch_up(handle, &keeper).await {
         warn!(sandbox = %handle.id, %error, "the keeper does not tell what has happened");
     }
+    // No event tells that an added process was deleted, which the last node may not have written down any more.
+    node.look(handle, &keeper).await;
     if handle.mirror().entry.vm_over {
         handle.vm_over.notify_one();
     }
@@ -179,6 +181,8 @@ async fn adopt(node: &Node, handle: &Arc<Handle>, actor: &mut Actor, keeper: Arc
         Err(error) => warn!(sandbox = %handle.id, %error, "the keeper does not tell of itself"),
     }
     actor.follow(keeper);
+    // The last node may have forgotten the last task and not come to what follows from that.
+    node.maybe_over(handle);
     info!(sandbox = %handle.id, "sandbox adopted");
 }
 

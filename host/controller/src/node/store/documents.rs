@@ -18,6 +18,8 @@ use crate::id::Namespace;
 use crate::node::error::Error;
 use crate::node::fields::{self, FieldError};
 use crate::node::filter::{Fields, Filters};
+#[cfg(any(test, feature = "testing"))]
+use crate::node::testing::life::{Life, Moment};
 
 /// Largest document, as a bound of what one request may leave on the disk.
 const MAX_BYTES: usize = 4 << 20;
@@ -71,6 +73,9 @@ pub struct Documents<D> {
     kind: &'static str,
     durability: Durability,
     all: Mutex<BTreeMap<Namespace, BTreeMap<String, D>>>,
+    /// Tests end a node's process between two writes.
+    #[cfg(any(test, feature = "testing"))]
+    life: Option<Arc<Life>>,
 }
 
 impl<D> fmt::Debug for Documents<D> {
@@ -97,7 +102,14 @@ impl<D: Document> Documents<D> {
                 }
             }
         }
-        Ok(Self { folder: folder.to_owned(), kind, durability, all: Mutex::new(all) })
+        Ok(Self {
+            folder: folder.to_owned(),
+            kind,
+            durability,
+            all: Mutex::new(all),
+            #[cfg(any(test, feature = "testing"))]
+            life: Life::current(),
+        })
     }
 
     /// Keeps one, new or not, as it is.
@@ -130,15 +142,18 @@ impl<D: Document> Documents<D> {
         let here = all.get_mut(namespace).filter(|here| here.contains_key(id));
         let here = here.ok_or_else(|| unknown::<D>(id))?;
         let path = self.path(namespace, id);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("remove", &path)(error).into());
+        self.touch(|| {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", &path)(error).into());
+                }
+                _ => {}
             }
-            _ => {}
-        }
-        if self.durability == Durability::Disk {
-            sync_folder(&path)?;
-        }
+            if self.durability == Durability::Disk {
+                sync_folder(&path)?;
+            }
+            Ok(())
+        })?;
         here.remove(id).ok_or_else(|| unknown::<D>(id))
     }
 
@@ -179,10 +194,33 @@ impl<D: Document> Documents<D> {
             }
             fs::rename(&fresh, &path)
         };
-        written().map_err(failed("write", &path))?;
-        if self.durability == Durability::Disk {
-            sync_folder(&path)?;
+        self.touch(|| {
+            written().map_err(failed("write", &path))?;
+            if self.durability == Durability::Disk {
+                sync_folder(&path)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Changes a file.
+    #[cfg(not(any(test, feature = "testing")))]
+    fn touch(&self, change: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        change()
+    }
+
+    /// Changes a file, while the node lives.
+    #[cfg(any(test, feature = "testing"))]
+    fn touch(&self, change: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let Some(life) = &self.life else { return change() };
+        if !life.goes_on() {
+            return Ok(());
         }
+        change()?;
+        if self.kind == "sandboxes" {
+            life.say(Moment::Noted);
+        }
+        life.goes_on();
         Ok(())
     }
 

@@ -80,6 +80,11 @@ impl FakeKeeper {
         self.state.lock().unwrap().gone
     }
 
+    /// Containers that it has.
+    pub fn containers(&self) -> Vec<ContainerId> {
+        self.state.lock().unwrap().tasks.keys().cloned().collect()
+    }
+
     /// SIGKILL: nobody is told anything.
     pub fn die(&self) {
         self.state.lock().unwrap().gone = true;

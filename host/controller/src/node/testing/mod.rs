@@ -1,7 +1,9 @@
 //! A machine for tests: keepers that are values instead of processes, and a node over them.
 
+pub mod chance;
 mod keeper;
 mod keepers;
+pub mod life;
 pub mod model;
 
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 pub use self::keeper::FakeKeeper;
 pub use self::keepers::FakeKeepers;
+use self::life::{Life, Reached};
 use super::events::{Subscription, Told, What};
 use super::keeper::{Keeper, NewTask};
 use super::sandbox::{CreateSandbox, Resources};
@@ -23,6 +26,7 @@ pub struct Bench {
     pub node: Node,
     pub keepers: Arc<FakeKeepers>,
     pub namespace: Namespace,
+    pub life: Arc<Life>,
     folder: tempfile::TempDir,
 }
 
@@ -34,14 +38,14 @@ impl Bench {
         std::fs::create_dir_all(folder.path().join("bundle")).unwrap();
         std::fs::write(folder.path().join("bundle/config.json"), "{}").unwrap();
         let keepers = Arc::new(FakeKeepers::default());
-        let node = open(&folder, &keepers).await;
-        Self { node, keepers, namespace: "tests".parse().unwrap(), folder }
+        let (node, life) = open(&folder, &keepers).await;
+        Self { node, keepers, namespace: "tests".parse().unwrap(), life, folder }
     }
 
-    /// thecad is killed and started again: nothing but files and keepers is left of it.
+    /// thecad ends, in an orderly way unless its life is over, and starts again: nothing but files and keepers is left of it.
     pub async fn restart(&mut self) {
         self.node.close().await;
-        self.node = open(&self.folder, &self.keepers).await;
+        (self.node, self.life) = open(&self.folder, &self.keepers).await;
     }
 
     /// `kill -9` of thecad at this moment; the next one starts at once.
@@ -73,7 +77,7 @@ impl Bench {
         self.node.close().await;
         self.keepers.forget_all();
         std::fs::remove_dir_all(self.folder.path().join("run")).unwrap();
-        self.node = open(&self.folder, &self.keepers).await;
+        (self.node, self.life) = open(&self.folder, &self.keepers).await;
     }
 
     /// A bundle whose specification has `annotations`.
@@ -139,14 +143,15 @@ impl Bench {
     }
 }
 
-async fn open(folder: &tempfile::TempDir, keepers: &Arc<FakeKeepers>) -> Node {
+async fn open(folder: &tempfile::TempDir, keepers: &Arc<FakeKeepers>) -> (Node, Arc<Life>) {
+    let life = Life::begin();
     let setup = Setup {
         root: folder.path().join("lib"),
         state: folder.path().join("run"),
-        keepers: keepers.clone(),
+        keepers: Arc::new(Reached { keepers: keepers.clone(), life: life.clone() }),
         limits: Limits { hung: Duration::from_secs(30), ..Limits::default() },
     };
-    Node::open(setup).await.unwrap()
+    (Node::open(setup).await.unwrap(), life)
 }
 
 /// A sandbox to create.
