@@ -9,6 +9,16 @@ use crate::fixtures;
 use crate::invocation::{Invocation, Output};
 use crate::theca::Theca;
 
+/// A shell's script for a container of [`Bundle::trusted`]. It overwrites the agent's program with breakpoints, as no
+/// container may without CAP_SYS_PTRACE: the agent dies at its next step.
+pub const DESTROY_THE_AGENT: &str = r#"
+    while read range mode rest; do
+        case $mode in r-x*) break;; esac
+    done < /proc/1/maps
+    start=$((0x${range%-*})) end=$((0x${range#*-}))
+    tr '\0' '\314' < /dev/zero | head -c $((end - start)) |
+        dd of=/proc/1/mem bs=4096 seek=$((start / 4096)) conv=notrunc"#;
+
 /// A bundle whose `config.json` is written when it is run.
 pub struct Bundle {
     folder: TempDir,
@@ -25,6 +35,18 @@ impl Bundle {
     /// Runs `args` on a root of Debian, read-only.
     pub fn debian(args: &[&str]) -> Self {
         Self::on(&fixtures::debian_rootfs(), args)
+    }
+
+    /// The same on busybox, and the container sees the agent and may change it.
+    pub fn trusted(args: &[&str]) -> Self {
+        let mut bundle = Self::new(args);
+        let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().expect("runc lists namespaces");
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+        for set in ["bounding", "effective", "permitted"] {
+            let set = bundle.config["process"]["capabilities"][set].as_array_mut();
+            set.expect("runc lists capabilities").push(json!("CAP_SYS_PTRACE"));
+        }
+        bundle
     }
 
     fn on(rootfs: &Path, args: &[&str]) -> Self {

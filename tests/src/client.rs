@@ -29,7 +29,24 @@ use tonic::{Request, Response, Status, Streaming};
 const PATIENCE: Duration = Duration::from_secs(180);
 const NAMESPACE: &str = "default";
 
-type Named = InterceptedService<Channel, fn(Request<()>) -> Result<Request<()>, Status>>;
+/// A connection whose calls name the namespace.
+pub type Named = InterceptedService<Channel, fn(Request<()>) -> Result<Request<()>, Status>>;
+
+/// Where the paths of calls begin.
+pub fn origin() -> Uri {
+    Uri::from_static("http://thecad")
+}
+
+/// Connects to one of thecad's sockets.
+pub async fn open(socket: &Path) -> Result<Named, Status> {
+    let failed = |error: &dyn std::error::Error| Status::unavailable(error.to_string());
+    let stream = UnixStream::connect(socket).await.map_err(|error| failed(&error))?;
+    let channel = grpc_channel::open(stream).await.map_err(|error| failed(&error))?;
+    Ok(InterceptedService::new(channel, |mut request| {
+        request.metadata_mut().insert("containerd-namespace", MetadataValue::from_static(NAMESPACE));
+        Ok(request)
+    }))
+}
 
 /// A connection to thecad.
 pub struct Client {
@@ -43,17 +60,8 @@ pub struct Client {
 impl Client {
     /// Connects to thecad's main socket.
     pub fn connect(socket: &Path) -> Result<Self, Status> {
-        let failed = |error: &dyn std::error::Error| Status::unavailable(error.to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let channel = runtime.block_on(async {
-            let stream = UnixStream::connect(socket).await.map_err(|error| failed(&error))?;
-            grpc_channel::open(stream).await.map_err(|error| failed(&error))
-        })?;
-        let named: Named = InterceptedService::new(channel, |mut request| {
-            request.metadata_mut().insert("containerd-namespace", MetadataValue::from_static(NAMESPACE));
-            Ok(request)
-        });
-        let origin = Uri::from_static("http://thecad");
+        let (named, origin) = (runtime.block_on(open(socket))?, origin());
         Ok(Self {
             runtime,
             controller: sandbox::controller_client::ControllerClient::with_origin(
@@ -92,6 +100,19 @@ impl Client {
     pub fn start_sandbox(&self, id: &str) -> Result<(), Status> {
         let request = sandbox::ControllerStartRequest { sandbox_id: id.into(), ..Default::default() };
         self.ask(self.controller.clone().start(request)).map(drop)
+    }
+
+    /// Ends it, in an orderly way if that takes no longer than so many seconds.
+    pub fn stop_sandbox(&self, id: &str, timeout_secs: u32) -> Result<(), Status> {
+        let request =
+            sandbox::ControllerStopRequest { sandbox_id: id.into(), timeout_secs, ..Default::default() };
+        self.ask(self.controller.clone().stop(request)).map(drop)
+    }
+
+    /// Waits until it has ended; answers its exit status.
+    pub fn wait_sandbox(&self, id: &str) -> Result<u32, Status> {
+        let request = sandbox::ControllerWaitRequest { sandbox_id: id.into(), ..Default::default() };
+        Ok(self.ask(self.controller.clone().wait(request))?.exit_status)
     }
 
     /// Ends and forgets it, whatever it was.

@@ -7,21 +7,28 @@ use nix::sys::signal::Signal;
 use crate::client::Client;
 use crate::invocation::{Invocation, Running};
 use crate::theca::Theca;
-use crate::wait::wait_for;
+use crate::wait::{eventually, wait_for};
 
 /// thecad with the folders of a [`Theca`].
 pub struct Thecad {
     root: PathBuf,
     state: PathBuf,
+    settings: Vec<String>,
     running: Running,
 }
 
 impl Thecad {
     /// Starts it and waits until it serves.
     pub fn start(theca: &Theca) -> Self {
+        Self::start_with(theca, &[])
+    }
+
+    /// Starts it with these settings.
+    pub fn start_with(theca: &Theca, settings: &[&str]) -> Self {
         let (root, state) = (theca.root().to_owned(), theca.state().to_owned());
-        let running = spawn(&root, &state);
-        let thecad = Self { root, state, running };
+        let settings: Vec<_> = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let running = spawn(&root, &state, &settings);
+        let thecad = Self { root, state, settings, running };
         thecad.client();
         thecad
     }
@@ -38,9 +45,19 @@ impl Thecad {
 
     /// `kill -9`, and a new one that serves.
     pub fn kill_and_start_again(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    /// `kill -9`: answers when it is gone.
+    pub fn kill(&mut self) {
         self.running.signal(Signal::SIGKILL);
-        // The old one is reaped as it is dropped.
-        self.running = spawn(&self.root, &self.state);
+        eventually("thecad to be gone", || self.running.has_ended());
+    }
+
+    /// A new one, which serves, in the place of one that has ended.
+    pub fn start_again(&mut self) {
+        self.running = spawn(&self.root, &self.state, &self.settings);
         self.client();
     }
 
@@ -60,6 +77,7 @@ impl Thecad {
     }
 }
 
-fn spawn(root: &Path, state: &Path) -> Running {
-    Invocation::new("thecad", &["--log", "warn"]).env("THECA_ROOT", root).env("THECA_STATE", state).start()
+fn spawn(root: &Path, state: &Path, settings: &[String]) -> Running {
+    let thecad = Invocation::new("thecad", &["--log", "warn"]).args(settings);
+    thecad.env("THECA_ROOT", root).env("THECA_STATE", state).start()
 }

@@ -2,28 +2,8 @@
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::json;
+use theca_tests::bundle::DESTROY_THE_AGENT;
 use theca_tests::{Bundle, IMAGE, Theca, eventually};
-
-/// Overwrites the agent's program with breakpoints, as no container may without CAP_SYS_PTRACE: it dies at its next step.
-const DESTROY_THE_AGENT: &str = r#"
-    while read range mode rest; do
-        case $mode in r-x*) break;; esac
-    done < /proc/1/maps
-    start=$((0x${range%-*})) end=$((0x${range#*-}))
-    tr '\0' '\314' < /dev/zero | head -c $((end - start)) |
-        dd of=/proc/1/mem bs=4096 seek=$((start / 4096)) conv=notrunc"#;
-
-/// A bundle whose container sees the agent and may change it.
-fn trusted(args: &[&str]) -> Bundle {
-    let mut bundle = Bundle::new(args);
-    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
-    namespaces.retain(|namespace| namespace["type"] != "pid");
-    for set in ["bounding", "effective", "permitted"] {
-        let set = bundle.config["process"]["capabilities"][set].as_array_mut().unwrap();
-        set.push(json!("CAP_SYS_PTRACE"));
-    }
-    bundle
-}
 
 /// What the only guest has printed, from its file: who creates a container holds its lock.
 fn console(theca: &Theca) -> String {
@@ -50,7 +30,7 @@ fn nothing_is_left(theca: &Theca) {
 #[test]
 fn an_agent_that_dies_ends_the_container_for_all_who_watch() {
     let theca = Theca::empty();
-    let bundle = trusted(&["sh", "-c", "echo ready; exec sleep 1000"]);
+    let bundle = Bundle::trusted(&["sh", "-c", "echo ready; exec sleep 1000"]);
     let folder = bundle.path().to_string_lossy().into_owned();
     theca.run(&["-d", "--name", "doomed", "--bundle", &folder]).success();
     theca.wait_for_log("doomed", "ready");
