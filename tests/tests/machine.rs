@@ -52,3 +52,10 @@ fn a_kernel_without_a_pvh_note_boots_by_the_64_bit_protocol() {
     assert!(console.contains("RAMDISK: [mem 0x"), "{console}");
     assert!(console.contains("Brought up 1 node, 2 CPUs"), "{console}");
 }
+
+#[test]
+fn the_smallest_machine_boots_until_its_agent_is_ready() {
+    let mut machine = Machine { memory_mib: 32, ..Machine::new() }.boot();
+    ready(&mut machine);
+    machine.quit();
+}
