@@ -89,7 +89,7 @@ Environment:
   THECA_KEEPER          the keeper's program [default: beside theca, or on the PATH]
   THECA_KERNEL          the guest kernel [default: vmlinux in /usr/lib/theca or ../lib/theca]
   THECA_INITRD          the guest's initrd [default: initrd.cpio, likewise]
-  THECA_SKIP_CHECKS     set: run does not ask first whether KVM here can boot Linux
+  THECA_SKIP_CHECKS     set: run does not ask first whether KVM here can boot Linux, nor for as many CPUs as wanted
   THECA_REGISTRY_CREDS  user:password for `image pull`, as --creds
   DOCKER_CONFIG         the folder whose config.json has logins to registries [default: ~/.docker]";
 
