@@ -5,6 +5,7 @@ use std::io::Read;
 use prost::Message;
 use theca_proto::theca::agent::v1::Ready;
 use theca_tests::machine::{Machine, RunningMachine, write_kernel_without_pvh};
+use theca_tests::{IMAGE, Theca, eventually};
 
 /// Waits for the agent's word, and asserts that it is one.
 #[track_caller]
@@ -58,4 +59,33 @@ fn the_smallest_machine_boots_until_its_agent_is_ready() {
     let mut machine = Machine { memory_mib: 32, ..Machine::new() }.boot();
     ready(&mut machine);
     machine.quit();
+}
+
+/// A container on more processors than this host may have: they take turns.
+#[test]
+fn a_container_runs_on_four_processors() {
+    let theca = Theca::new();
+    let script = "nproc
+        for cpu in 0 1 2 3; do
+            taskset -c $cpu sh -c 'i=0; while [ $i -lt 2000 ]; do i=$((i + 1)); done; cut -d\" \" -f39 /proc/self/stat' &
+        done
+        wait
+        echo done
+        exec sleep 1000";
+    let run = ["run", "-d", "--name", "smp", "--cpus", "4", IMAGE, "sh", "-c", script];
+    theca.command(&run).env("THECA_SKIP_CHECKS", "1").run().success();
+    theca.wait_for_log("smp", "done");
+    let said = theca.cli(&["logs", "smp"]);
+    let mut lines: Vec<_> = said.success().lines().collect();
+    lines[1..5].sort_unstable();
+    assert_eq!(lines, ["4", "0", "1", "2", "3", "done"]);
+    assert_eq!(theca.inspect("smp")["Sandbox"]["vcpus"], 4);
+
+    theca.cli(&["pause", "smp"]).success();
+    theca.exec(&["smp", "true"]).exits(125).says("paused");
+    theca.cli(&["resume", "smp"]).success();
+    assert_eq!(theca.exec(&["smp", "nproc"]).success(), "4\n");
+    theca.cli(&["stop", "-t", "1", "smp"]).success();
+    theca.cli(&["rm", "smp"]).success();
+    eventually("all to be gone", || theca.leaks().is_empty());
 }
