@@ -51,7 +51,7 @@ impl Bench {
     /// `kill -9` of thecad at this moment; the next one starts at once.
     pub async fn kill(&mut self) {
         self.node.shared.kill().await;
-        self.node = open(&self.folder, &self.keepers).await;
+        (self.node, self.life) = open(&self.folder, &self.keepers).await;
     }
 
     /// What thecad has written down of sandboxes and tasks, to be put back by [`Bench::rewind`].
