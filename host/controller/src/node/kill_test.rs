@@ -1,22 +1,21 @@
 //! thecad killed at any moment, before or after any document is written, while a call, an exit or a death of something else is
 //! under way: the next one finds each sandbox and each process as its keeper has it, tells everything once, and in the end
-//! nothing is left. What was told at the very moment of the kill, and not yet written down, may be told again.
+//! nothing is left. What a reader may not have got when its node died is told again under the same number.
 
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::events::{Event, Subscription, Told, What};
+use super::events::{Event, Subscription, Told};
 use super::keeper::Keeper;
 use super::model_test::check;
 use super::sandbox::Standing;
 use super::task::{Exec, Phase, Whom};
 use super::testing::chance::Chance;
-use super::testing::life::Moment;
 use super::testing::{Bench, container, sandbox, word};
 use super::values::Io;
 use super::{Node, ProcessName};
-use crate::id::{ContainerId, Namespace};
+use crate::id::Namespace;
 
 /// Stories, and steps of each.
 const STORIES: u64 = 4_000;
@@ -32,70 +31,26 @@ const EXECS: [&str; 2] = ["e0", "e1"];
 #[derive(Default)]
 struct Ears {
     events: Option<Subscription>,
-    /// By the node that lives.
-    heard: Vec<Arc<Event>>,
-    /// How much of that was written down.
-    noted: usize,
-    /// By all before it, what was told again left out.
     told: Vec<Arc<Event>>,
-    /// Told by the node before it and not written down.
-    may_come_again: Vec<Arc<Event>>,
 }
 
 impl Ears {
-    /// Takes what was told by now.
+    /// Takes what was told by now. What a dead node's connection may not have got is told again, under its number.
     fn hear(&mut self) {
         let Some(events) = &mut self.events else { return };
         let mut context = Context::from_waker(Waker::noop());
         while let Poll::Ready(Some(Told::Event(event))) = std::pin::pin!(events.next()).poll(&mut context) {
-            match self.may_come_again.iter().position(|told| same(told, &event)) {
-                Some(again) => drop(self.may_come_again.remove(again)),
-                None => {
-                    if matches!(event.what, What::Created { .. }) {
-                        // It was forgotten: this is another one.
-                        self.may_come_again.retain(|told| told.container != event.container);
-                    }
-                    self.heard.push(event);
-                }
+            match self.told.iter().find(|told| told.number == event.number) {
+                Some(told) => assert!(same(told, &event), "{told:?} was told again as {event:?}"),
+                None => self.told.push(event),
             }
         }
     }
-
-    fn see(&mut self, moment: Moment) {
-        self.hear();
-        match moment {
-            Moment::Noted => self.noted = self.heard.len(),
-            // What the dying node says is not heard.
-            Moment::Death => self.events = None,
-        }
-    }
-
-    /// A new node is there, which knows these containers.
-    fn turn_to(&mut self, events: Subscription, known: &[ContainerId]) {
-        let mut doubtful = self.heard.split_off(self.noted);
-        // One that was to have a sandbox of its own, and of which no more was told than that it was made, never was.
-        doubtful.retain(|event| {
-            let own = event.container.as_ref().filter(|id| id.as_str() == event.sandbox.as_str());
-            own.is_none_or(|id| known.contains(id)) || !matches!(event.what, What::Created { .. })
-        });
-        self.noted = 0;
-        self.told.append(&mut self.heard);
-        self.told.extend(doubtful.iter().cloned());
-        self.may_come_again.extend(doubtful);
-        self.events = Some(events);
-    }
 }
 
-/// The same, but for its number and time, and for how a process ended whose keeper has gone meanwhile.
+/// The same process' same event.
 fn same(one: &Event, other: &Event) -> bool {
-    let what = |event: &Event| word(&event.what).split(' ').next().map(str::to_owned);
-    let exec = |event: &Event| match &event.what {
-        What::ExecAdded { exec } | What::ExecStarted { exec, .. } => Some(exec.clone()),
-        What::Exited { exec, .. } | What::Deleted { exec, .. } => exec.clone(),
-        _ => None,
-    };
-    let whose = |event: &Event| (event.sandbox.clone(), event.container.clone(), exec(event));
-    (whose(one), what(one)) == (whose(other), what(other))
+    (&one.sandbox, &one.container, word(&one.what)) == (&other.sandbox, &other.container, word(&other.what))
 }
 
 struct Story {
@@ -117,9 +72,15 @@ impl Story {
 
     async fn listen(&mut self) {
         let (node, ns, ears) = (&self.bench.node, &self.bench.namespace, self.ears.clone());
-        let known: Vec<_> = node.tasks(ns).await.unwrap().into_iter().map(|task| task.container).collect();
-        ears.lock().unwrap().turn_to(node.subscribe(ns), &known);
-        self.bench.life.watch(move |moment| ears.lock().unwrap().see(moment));
+        ears.lock().unwrap().events = Some(node.subscribe(ns));
+        let bus = node.shared.bus.clone();
+        self.bench.life.at_its_end(move || {
+            let mut ears = ears.lock().unwrap();
+            ears.hear();
+            // What the dying node says is neither heard nor written down.
+            ears.events = None;
+            bus.kill();
+        });
         self.bench.life.ends_after(Some(self.chance.below(MOMENTS)));
     }
 
@@ -194,11 +155,7 @@ impl Story {
             }
         }
         assert_eq!(running, self.bench.keepers.count(), "{:#?}", self.steps);
-        let mut ears = self.ears.lock().unwrap();
-        ears.hear();
-        // What was deleted when the node died and was not forgotten is deleted later. All else has come again by now.
-        ears.may_come_again.retain(|event| matches!(event.what, What::Deleted { .. }));
-        drop(ears);
+        self.ears.lock().unwrap().hear();
         self.bench.life.ends_after(Some(self.chance.below(MOMENTS)));
     }
 
@@ -215,7 +172,7 @@ impl Story {
         self.ears.lock().unwrap().hear();
         node.close().await;
         let ears = self.ears.lock().unwrap();
-        let told: Vec<_> = ears.told.iter().chain(&ears.heard).collect();
+        let told = &ears.told;
         for id in CONTAINERS {
             let of_this =
                 told.iter().filter(|event| event.container.as_ref().is_some_and(|one| one.as_str() == id));

@@ -3,7 +3,7 @@
 //! | written down | its keeper | becomes |
 //! | --- | --- | --- |
 //! | created | – | created; what a start that was cut off has left is removed |
-//! | created, for one container | – | nothing: nobody was told of it |
+//! | created, for one container | – | nothing; if it was told that the container is there, that it is gone |
 //! | ready or paused | serves | adopted; its events go on from the one that was told last |
 //! | ready or paused | cannot be told | ready or paused; what needs its keeper is refused until that is found, or found gone |
 //! | ready or paused | gone | stopped with 255, its tasks with 137, told once; nothing of it is left |
@@ -19,12 +19,14 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::Node;
+use super::events::What;
 use super::journal::SandboxEntry;
 use super::keeper::{Answer, Keeper};
 use super::sandbox::actor::Actor;
 use super::sandbox::handle::Handle;
 use super::sandbox::mirror::{Mirror, News};
 use super::sandbox::{FAILED, Standing};
+use super::task::record::lost_now;
 use super::values::Exit;
 use crate::id::{Namespace, SandboxId};
 
@@ -98,6 +100,7 @@ async fn recover_one(node: &Node, namespace: Namespace, mut mirror: Mirror) {
         clear(node, &namespace, &entry).await;
     }
     if unfinished {
+        take_back(node, &namespace, &mirror);
         if let Ok(container) = id.as_str().parse()
             && let Err(error) = node.shared.journal.remove_bundle(&namespace, &container)
         {
@@ -130,6 +133,21 @@ async fn recover_one(node: &Node, namespace: Namespace, mut mirror: Mirror) {
         }
     }
     node.shared.spawn(actor.run());
+}
+
+/// A container that was told to be there, and of which nothing else was done yet, is told to be gone.
+fn take_back(node: &Node, namespace: &Namespace, mirror: &Mirror) {
+    let entry = &mirror.entry;
+    let exit = lost_now();
+    let mut gone = Vec::new();
+    for (container, what) in &mirror.retold {
+        if let What::Created { pid, .. } = what {
+            gone.push((container.clone(), What::Exited { exec: None, pid: *pid, exit, started: false }));
+            gone.push((container.clone(), What::Deleted { exec: None, pid: *pid, exit }));
+        }
+    }
+    let commit = Some((entry.created_at, entry.revision + 1));
+    node.shared.bus.tell_all(namespace, &entry.create.id, commit, gone.into_iter());
 }
 
 /// The keeper of a sandbox, if there is one. That it cannot be told, since this process has no descriptor left or the keeper does

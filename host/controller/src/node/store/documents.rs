@@ -19,7 +19,7 @@ use crate::node::error::Error;
 use crate::node::fields::{self, FieldError};
 use crate::node::filter::{Fields, Filters};
 #[cfg(any(test, feature = "testing"))]
-use crate::node::testing::life::{Life, Moment};
+use crate::node::testing::life::Life;
 
 /// Largest document, as a bound of what one request may leave on the disk.
 const MAX_BYTES: usize = 4 << 20;
@@ -217,9 +217,6 @@ impl<D: Document> Documents<D> {
             return Ok(());
         }
         change()?;
-        if self.kind == "sandboxes" {
-            life.say(Moment::Noted);
-        }
         life.goes_on();
         Ok(())
     }

@@ -21,16 +21,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Life>>> = const { RefCell::new(None) };
 }
 
-/// What a witness sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
-    /// What was told of a sandbox up to now is written down.
-    Noted,
-    /// It is over.
-    Death,
-}
-
-type Witness = Box<dyn FnMut(Moment) + Send>;
+type Witness = Box<dyn FnOnce() + Send>;
 
 /// One node's.
 pub struct Life {
@@ -60,8 +51,8 @@ impl Life {
         *self.left.lock().unwrap() = moments;
     }
 
-    /// Who sees all moments that matter, and is called in the middle of a write.
-    pub fn watch(&self, witness: impl FnMut(Moment) + Send + 'static) {
+    /// What is done at its end, in the middle of a write.
+    pub fn at_its_end(&self, witness: impl FnOnce() + Send + 'static) {
         *self.witness.lock().unwrap() = Some(Box::new(witness));
     }
 
@@ -89,19 +80,13 @@ impl Life {
         let mut left = self.left.lock().unwrap();
         if let Some(left) = &mut *left {
             if *left == 0 {
-                self.say(Moment::Death);
+                self.witness.lock().unwrap().take().into_iter().for_each(|witness| witness());
                 self.over.send_replace(true);
                 return false;
             }
             *left -= 1;
         }
         true
-    }
-
-    pub(in crate::node) fn say(&self, moment: Moment) {
-        if let Some(witness) = &mut *self.witness.lock().unwrap() {
-            witness(moment);
-        }
     }
 }
 
