@@ -5,6 +5,8 @@ use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::process::{Command, Output};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// What must be said of this machine; nothing if it can run sandboxes.
@@ -45,4 +47,20 @@ fn a_machine_that_runs_no_sandboxes_is_told_so_before_anything_is_made() {
     let found = String::from_utf8_lossy(&check.stdout);
     assert!(found.contains("MISSING  boots Linux"), "{found}");
     assert_eq!(check.status.code(), Some(1));
+}
+
+#[test]
+fn more_processors_than_there_are_to_use_are_refused_before_anything_is_made() {
+    // What this thread may use is what its child may.
+    let mut one = CpuSet::new();
+    let ours = sched_getaffinity(Pid::this()).unwrap();
+    let first = (0..CpuSet::count()).find(|cpu| ours.is_set(*cpu).unwrap()).unwrap();
+    one.set(first).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let run = theca(&folder, &["run", "--rm", "--cpus", "2", "--rootfs", "/", "true"]);
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(said, "theca: 2 processors are wanted, this machine has 1; ask for fewer with --cpus\n");
+    assert_eq!(run.status.code(), Some(125));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -9,12 +9,14 @@ use serde_json::Value;
 
 use super::tally::{Counter, Tally};
 use super::{Args, e2e};
-use crate::{command, probe};
+use crate::{apt, command, probe};
 
 const VMM: &str = "theca-vmm";
 /// The package whose integration tests are the suite `agent`.
 pub const AGENT: &str = "theca-agent";
 const END_TO_END: &str = "theca-tests";
+/// What unit tests call by name: the checker of images that are written, and what makes the file systems of others.
+const TOOLS: [&str; 2] = ["e2fsprogs", "erofs-utils"];
 const FUZZ: &str = "fuzz";
 const FUZZ_SECONDS: &str = "5";
 
@@ -32,6 +34,7 @@ pub fn clippy() -> Result<Tally> {
 /// Unit and property tests of every crate, and of xtask itself. Of the crates that have suites of their own only what is beside
 /// the code.
 pub fn unit(args: &Args) -> Result<Tally> {
+    apt::install(&TOOLS)?;
     let others = integration_tests(|package| ![VMM, AGENT, END_TO_END].contains(&package))?;
     let mut tests = test(args, ["--workspace", "--exclude", END_TO_END, "--lib", "--bins"]);
     let mut tally = count(only(&mut tests, &others))?;

@@ -142,7 +142,7 @@ fn a_pod_shares_network_and_ipc_and_processes_only_where_asked() {
         let namespaces = spec.linux().as_ref().unwrap().namespaces().clone().unwrap();
         namespaces.iter().map(|namespace| namespace.typ().to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(own(Namespaces::Own), ["cgroup", "ipc", "mount", "network", "pid", "uts"]);
-    assert_eq!(own(Namespaces::Pod { processes: false }), ["cgroup", "mount", "pid", "uts"]);
-    assert_eq!(own(Namespaces::Pod { processes: true }), ["cgroup", "mount", "uts"]);
+    assert_eq!(own(Namespaces::Own), ["cgroup", "ipc", "mnt", "net", "pid", "uts"]);
+    assert_eq!(own(Namespaces::Pod { processes: false }), ["cgroup", "mnt", "pid", "uts"]);
+    assert_eq!(own(Namespaces::Pod { processes: true }), ["cgroup", "mnt", "uts"]);
 }
