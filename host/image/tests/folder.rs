@@ -5,6 +5,7 @@ mod support;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
 use support::{erofs_reader, fsck, story};
@@ -128,6 +129,15 @@ fn write_the_named_folder() {
     write_folder(Path::new(&folder), &file).unwrap();
 }
 
+/// Says that it is over when it is dropped: a test that fails ends.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_folder_that_changes_meanwhile_gives_an_image_or_says_what_changed() {
     let fixture = Fixture::new();
@@ -136,7 +146,7 @@ fn a_folder_that_changes_meanwhile_gives_an_image_or_says_what_changed() {
         fs::create_dir(root.join(format!("d{i}"))).unwrap();
         fs::write(root.join(format!("d{i}/f")), vec![1; 3000]).unwrap();
     }
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for i in (0..200).cycle() {
@@ -146,11 +156,12 @@ fn a_folder_that_changes_meanwhile_gives_an_image_or_says_what_changed() {
                 fs::remove_file(&folder).unwrap();
                 fs::create_dir(&folder).unwrap();
                 fs::write(folder.join("f"), vec![1; 3000]).unwrap();
-                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                if stop.load(Ordering::Relaxed) {
                     break;
                 }
             }
         });
+        let over = Over(&stop);
         let mut taken = 0;
         for _ in 0..30 {
             match fixture.image() {
@@ -165,7 +176,7 @@ fn a_folder_that_changes_meanwhile_gives_an_image_or_says_what_changed() {
                 Err(words) => assert!(words.contains("changed while the folder was read"), "{words}"),
             }
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(over);
         println!("{taken} of 30 images could be taken");
     });
 }
