@@ -13,7 +13,7 @@ use super::here::{self, AGENT};
 use super::tally::Tally;
 use super::{Args, e2e};
 use crate::probe::Place;
-use crate::testbed::{self, Copy};
+use crate::testbed::{Copy, Job};
 use crate::{apt, command};
 
 const EXAMPLE: &str = "agent_on_host";
@@ -22,8 +22,8 @@ const TOOLS: [&str; 3] = ["busybox-static", "e2fsprogs", "mount"];
 /// In the test host, whose tests are in `/root/tests`.
 const EXAMPLES: &str = "/root/examples";
 
-/// Runs them where sandboxes run.
-pub fn run(args: &Args) -> Result<Tally> {
+/// Runs them where sandboxes run; what that is in a test host becomes one of `jobs`.
+pub fn run(args: &Args, jobs: &mut Vec<Job>) -> Result<Tally> {
     let tests = e2e::test_binaries(AGENT, &here::integration_tests(|package| package == AGENT)?)?;
     let example = example()?;
     match Place::find() {
@@ -32,9 +32,9 @@ pub fn run(args: &Args) -> Result<Tally> {
             e2e::as_root(&tests, &[], args)
         }
         _ => {
-            testbed::prepare()?;
             let with = vec![Copy::new(&example, Path::new(EXAMPLES).join(EXAMPLE))];
-            e2e::in_one_testbed(&tests, with, args, std::io::stdout())
+            jobs.push(e2e::job(&tests, with, args));
+            Ok(Tally::default())
         }
     }
 }

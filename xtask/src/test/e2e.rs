@@ -3,11 +3,8 @@
 //! Its binaries are static, so they run in the test host as they were built here. What they need beside Theca (peers,
 //! image tools, a Debian image and a bundle) is in the test host's root, and is installed and made here for this machine.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -15,11 +12,11 @@ use serde_json::Value;
 
 use super::Args;
 use super::here::count;
-use super::tally::{Counter, Tally};
+use super::tally::Tally;
 use crate::build::{self, InstallTree};
 use crate::cache::{self, Key};
 use crate::probe::Place;
-use crate::testbed::{self, Copy, Job};
+use crate::testbed::{Copy, Job};
 use crate::{apt, command, image, progress};
 
 /// What the tests call by name.
@@ -44,15 +41,18 @@ const SETTINGS: [&str; 2] = ["THECA_LOAD_", "THECA_MODEL_"];
 const TIME_LIMIT: Duration = Duration::from_secs(2700);
 const MEMORY_MIB: u32 = 6144;
 
-/// Builds everything and runs the tests.
-pub fn run(args: &Args) -> Result<Tally> {
+/// Builds everything and runs the tests; what is to run in test hosts becomes two of `jobs`, one with the long tests.
+pub fn run(args: &Args, jobs: &mut Vec<Job>) -> Result<Tally> {
     let programs = build::build(&args.profile)?;
     let tests = test_binaries("theca-tests", &["*"])?;
     match Place::find() {
         Place::Here if !args.in_testbed => on_this_machine(&tests, &programs, args),
         _ => {
-            let programs = programs.files()?.into_iter().map(|(from, to)| Copy::new(from, to)).collect();
-            in_testbed(tests, programs, args)
+            let with: Vec<_> = programs.files()?.into_iter().map(|(from, to)| Copy::new(from, to)).collect();
+            let (long, others): (Vec<_>, Vec<_>) =
+                tests.into_iter().partition(|binary| LONG.contains(&test(binary)));
+            jobs.extend([others, long].map(|tests| job(&tests, with.clone(), args)));
+            Ok(Tally::default())
         }
     }
 }
@@ -76,33 +76,8 @@ pub fn test_binaries(package: &str, tests: &[impl AsRef<str>]) -> Result<Vec<Pat
     Ok(binaries)
 }
 
-/// Runs test binaries in two test hosts side by side, the long ones and the others, for a test host uses one of this machine's
-/// CPUs. What the second prints is shown when the first has ended.
-pub fn in_testbed(binaries: Vec<PathBuf>, with: Vec<Copy>, args: &Args) -> Result<Tally> {
-    testbed::prepare()?;
-    let (second, first) = binaries.into_iter().partition::<Vec<_>, _>(|binary| LONG.contains(&test(binary)));
-    let later = Spool::default();
-    thread::scope(|scope| {
-        let second = scope.spawn(|| in_one_testbed(&second, with.clone(), args, later.clone()));
-        let first = in_one_testbed(&first, with.clone(), args, io::stdout());
-        let second = second.join().unwrap_or_else(|_| bail!("the second test host's thread panicked"));
-        io::stdout().write_all(&later.take())?;
-        let mut tally = first?;
-        tally += second?;
-        Ok(tally)
-    })
-}
-
-/// Runs test binaries one after the other in one test host.
-pub fn in_one_testbed(
-    binaries: &[PathBuf],
-    mut with: Vec<Copy>,
-    args: &Args,
-    onward: impl Write + Send + 'static,
-) -> Result<Tally> {
-    if binaries.is_empty() {
-        return Ok(Tally::default());
-    }
+/// Test binaries to be run one after the other in one test host.
+pub fn job(binaries: &[PathBuf], mut with: Vec<Copy>, args: &Args) -> Job {
     let folder = Path::new("/root/tests");
     with.extend(binaries.iter().map(|binary| Copy::new(binary, folder.join(name(binary)))));
     // Their names are cargo's: words with a hash behind.
@@ -111,31 +86,7 @@ pub fn in_one_testbed(
     command.extend(settings());
     command.extend(["sh", "-c", script, "tests"].map(str::to_owned));
     command.extend(args.filter.clone());
-    let job =
-        Job { command, with, out: Vec::new(), icount: false, memory_mib: MEMORY_MIB, timeout: TIME_LIMIT };
-    let counter = Counter::new(onward);
-    let code = testbed::execute_into(&job, counter.clone())?;
-    Ok(counter.tally().ended(code == 0))
-}
-
-/// Keeps what is written until it is taken. Clones share it.
-#[derive(Clone, Default)]
-struct Spool(Arc<Mutex<Vec<u8>>>);
-
-impl Spool {
-    fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Write for Spool {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Job { command, with, out: Vec::new(), icount: false, memory_mib: MEMORY_MIB, timeout: TIME_LIMIT }
 }
 
 /// Installs what the tests need beside Theca and runs them, with the programs of the install tree first on the PATH.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::tally::{Counter, Tally};
-use super::{Args, e2e};
+use super::{Args, e2e, hosts};
 use crate::{apt, command, probe};
 
 const VMM: &str = "theca-vmm";
@@ -50,7 +50,7 @@ pub fn vmm(args: &Args) -> Result<Tally> {
         return count(only(&mut test(args, ["--package", VMM]), &tests));
     }
     println!("/dev/kvm does not open on this machine: the raw KVM tests run in the test host");
-    e2e::in_testbed(e2e::test_binaries(VMM, &tests)?, Vec::new(), args)
+    hosts::run(vec![e2e::job(&e2e::test_binaries(VMM, &tests)?, Vec::new(), args)])
 }
 
 /// Fuzz targets, which are tests named `fuzz`: a few seconds each, from a seed that each prints and takes from

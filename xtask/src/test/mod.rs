@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change lands, in the order of what fails fastest.
 //!
-//! Every suite runs even if an earlier one failed. The last line is the sum of what the suites' own runners said; a check
+//! Every suite runs even if an earlier one failed; what has to run in a test host is made ready in its turn and run in the end. The last line is the sum of what the suites' own runners said; a check
 //! that is no test (format, lints, licences) counts as one failure when it fails. What could not be checked on this machine is
 //! told above that line and counted in it.
 
@@ -8,6 +8,7 @@ mod agent;
 mod dependencies;
 mod e2e;
 mod here;
+mod hosts;
 mod python;
 mod tally;
 
@@ -58,7 +59,7 @@ enum Suite {
 
 /// Runs `cargo xtask test`.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let mut tally = Tally::default();
+    let (mut tally, mut jobs) = (Tally::default(), Vec::new());
     for suite in Suite::value_variants() {
         if !args.only.is_empty() && !args.only.contains(suite) {
             continue;
@@ -71,15 +72,24 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Suite::Unit => here::unit(&args),
             Suite::Vmm => here::vmm(&args),
             Suite::Fuzz => here::fuzz(&args),
-            Suite::Agent => agent::run(&args),
-            Suite::E2e => e2e::run(&args),
-            Suite::Python => python::run(&args),
+            Suite::Agent => agent::run(&args, &mut jobs),
+            Suite::E2e => e2e::run(&args, &mut jobs),
+            Suite::Python => python::run(&args, &mut jobs),
         };
-        tally += done.unwrap_or_else(|error| {
-            eprintln!("xtask: {error:#}");
-            Tally::failure()
-        });
+        tally += or_failure(done);
+    }
+    if !jobs.is_empty() {
+        eprintln!("== in test hosts ==");
+        tally += or_failure(hosts::run(jobs));
     }
     println!("\n{tally}");
     Ok(if tally.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A suite that could not be run has failed.
+fn or_failure(done: Result<Tally>) -> Tally {
+    done.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        Tally::failure()
+    })
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::Args;
 use super::here::count;
-use super::tally::{Counter, Tally};
+use super::tally::Tally;
 use crate::build;
 use crate::testbed::{self, Copy, Job};
 use crate::{apt, command};
@@ -24,11 +24,11 @@ const CLIENT: &str = "/opt/client";
 const TIME_LIMIT: Duration = Duration::from_secs(2700);
 const MEMORY_MIB: u32 = 6144;
 
-/// Runs all of it.
-pub fn run(args: &Args) -> Result<Tally> {
+/// Runs what needs no thecad; the rest becomes one of `jobs`.
+pub fn run(args: &Args, jobs: &mut Vec<Job>) -> Result<Tally> {
     apt::install(&["python3", "python3-venv"])?;
-    let mut tally = offline(args)?;
-    tally += with_thecad(args)?;
+    let tally = offline(args)?;
+    jobs.extend(with_thecad(args)?);
     Ok(tally)
 }
 
@@ -39,10 +39,10 @@ fn offline(args: &Args) -> Result<Tally> {
     count(run.args(selection(args)))
 }
 
-fn with_thecad(args: &Args) -> Result<Tally> {
+fn with_thecad(args: &Args) -> Result<Option<Job>> {
     let tests = folders()?;
     if tests.is_empty() {
-        return Ok(Tally::default());
+        return Ok(None);
     }
     let programs = build::build(&args.profile)?;
     let mut setup = std::process::Command::new(folder().join("setup"));
@@ -65,11 +65,14 @@ fn with_thecad(args: &Args) -> Result<Tally> {
     }
     let mut command: Vec<String> = ["sh", "-c", SCRIPT, "python"].map(str::to_owned).into();
     command.extend(selection(args));
-    let job =
-        Job { command, with, out: Vec::new(), icount: false, memory_mib: MEMORY_MIB, timeout: TIME_LIMIT };
-    let counter = Counter::new(std::io::stdout());
-    let code = testbed::execute_into(&job, counter.clone())?;
-    Ok(counter.tally().ended(code == 0))
+    Ok(Some(Job {
+        command,
+        with,
+        out: Vec::new(),
+        icount: false,
+        memory_mib: MEMORY_MIB,
+        timeout: TIME_LIMIT,
+    }))
 }
 
 /// The filter as unittest takes it.
