@@ -269,6 +269,9 @@ impl Keeper for FakeKeeper {
 
     async fn delete(&self, id: &ContainerId, exec: Option<&ExecId>) -> Answer<Exit> {
         let mut state = self.state("delete")?;
+        if state.frozen && !state.vm_over {
+            return Err(refused(Kind::FailedPrecondition, "the sandbox is paused"));
+        }
         state.accept(id, exec, Verb::Delete)?;
         let Some(exec) = exec else {
             self.end(&mut state, id, None, 137);

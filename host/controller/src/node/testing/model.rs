@@ -76,6 +76,12 @@ impl Model {
         Ok((container, unless(!ready, FailedPrecondition)))
     }
 
+    /// What a guest has a part in, and its keeper alone can do when the VM is over, is not done while the VM stands still.
+    fn moving(&self, id: &str) -> Answer {
+        let container = self.containers.get(id).ok_or(NotFound)?;
+        unless(self.sandboxes.get(&container.sandbox) == Some(&Standing::Paused), FailedPrecondition)
+    }
+
     pub fn start(&mut self, id: &str) -> Answer {
         let (container, guest) = self.container(id)?;
         unless(container.init != Phase::Created, FailedPrecondition)?;
@@ -101,6 +107,7 @@ impl Model {
     }
 
     pub fn delete(&mut self, id: &str, force: bool) -> Answer {
+        self.moving(id)?;
         let (container, guest) = self.container(id)?;
         if force && matches!(container.init, Phase::Running | Phase::Paused) {
             guest?;
@@ -153,9 +160,11 @@ impl Model {
     }
 
     pub fn delete_exec(&mut self, id: &str, exec: &str) -> Answer {
+        let moving = self.moving(id);
         let (container, _) = self.container(id)?;
         let phase = container.execs.get(exec).ok_or(NotFound)?;
         unless(*phase == Phase::Running, FailedPrecondition)?;
+        moving?;
         container.execs.remove(exec);
         Ok(())
     }
