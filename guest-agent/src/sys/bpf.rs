@@ -46,6 +46,9 @@ struct AttachAttr {
     attach_flags: u32,
 }
 
+/// The verifier gives up with EAGAIN when a signal comes, as that of a child's end does to us: it is asked again, so often.
+const ATTEMPTS: usize = 32;
+
 /// Has the kernel verify a device filter.
 pub fn load_device_filter(program: &[Instruction]) -> io::Result<OwnedFd> {
     let attr = LoadAttr {
@@ -58,8 +61,9 @@ pub fn load_device_filter(program: &[Instruction]) -> io::Result<OwnedFd> {
         log_buf: 0,
     };
     // SAFETY: `attr` has the size the kernel is told; the program and the licence outlive the call, which reads them.
-    let fd =
-        check(unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const attr, size_of::<LoadAttr>()) })?;
+    let load =
+        || check(unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const attr, size_of::<LoadAttr>()) });
+    let fd = despite_signals(load)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
@@ -75,4 +79,45 @@ pub fn attach_device_filter(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> 
     // SAFETY: `attr` has the size the kernel is told and is only read.
     check(unsafe { libc::syscall(libc::SYS_bpf, PROG_ATTACH, &raw const attr, size_of::<AttachAttr>()) })
         .map(drop)
+}
+
+fn despite_signals<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut result = attempt();
+    for _ in 1..ATTEMPTS {
+        match &result {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => result = attempt(),
+            _ => break,
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_comes_while_a_filter_is_verified_does_not_matter() {
+        let mut left = 3;
+        let interrupted = || match left {
+            0 => Ok("loaded"),
+            _ => {
+                left -= 1;
+                Err(io::Error::from_raw_os_error(libc::EAGAIN))
+            }
+        };
+        assert_eq!(despite_signals(interrupted).unwrap(), "loaded");
+        let mut asked = 0;
+        let never = despite_signals(|| -> io::Result<()> {
+            asked += 1;
+            Err(io::Error::from_raw_os_error(libc::EAGAIN))
+        });
+        assert_eq!((never.unwrap_err().raw_os_error(), asked), (Some(libc::EAGAIN), ATTEMPTS));
+        let mut asked = 0;
+        let refused = despite_signals(|| -> io::Result<()> {
+            asked += 1;
+            Err(io::Error::from_raw_os_error(libc::EINVAL))
+        });
+        assert_eq!((refused.unwrap_err().raw_os_error(), asked), (Some(libc::EINVAL), 1));
+    }
 }
