@@ -5,8 +5,10 @@ import unittest
 from grpc import StatusCode
 
 import ways
-from host import BOOT, SOCKET, Case, Fifo, Reader, WithSandbox, remove, shutdown, start
+from host import BOOT, SOCKET, Case, Fifo, Reader, WithSandbox, once, remove, shutdown, start
 from theca_client import Client, eventually, expect, pb
+
+load_tests = once
 
 #: Tells which signals it has had.
 INIT = "for n in 10 12 14 15; do trap \"echo got $n.\" $n; done; echo up; while :; do sleep 0.1; done"

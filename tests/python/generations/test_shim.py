@@ -9,8 +9,10 @@ from pathlib import Path
 from google.protobuf.any_pb2 import Any
 from grpc import StatusCode
 
-from host import TODAY, Fifo, WithSandbox
+from host import TODAY, Fifo, WithSandbox, once
 from theca_client import KeeperError, eventually, expect, oci_process, open_shim, pb
+
+load_tests = once
 
 CREATED, RUNNING, STOPPED, PAUSED = 1, 2, 3, 4
 #: What a FIFO holds that nobody reads.

@@ -4,9 +4,11 @@ import unittest
 
 from grpc import StatusCode
 
-from host import Reader, WithSandbox
+from host import Reader, WithSandbox, once
 from test_shim import Calls
 from theca_client import eventually, pb
+
+load_tests = once
 
 EXIT, OOM, CREATE, START, EXEC_ADDED = range(5)
 

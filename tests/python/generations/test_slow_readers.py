@@ -6,8 +6,10 @@ That a reader who is 4096 events behind is told so takes more events than a VM i
 
 import unittest
 
-from host import SOCKET, Reader, WithSandbox, resident, thecad
+from host import SOCKET, Reader, WithSandbox, once, resident, thecad
 from theca_client import Client, eventually, pb
+
+load_tests = once
 
 #: So little of a stream leaves thecad before it is read; a message is longer.
 WINDOW = 16

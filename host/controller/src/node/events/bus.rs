@@ -1,8 +1,8 @@
 //! Who reads which namespace's events, and how far everyone has got.
 //!
 //! Readers of a namespace share one queue, in which each has its place. An event is *taken* by a reader when its connection
-//! has asked for the next one and [`SETTLE`] has passed, or twice that while it asks for more and more: until then it may still lie with this process, and would be lost
-//! with it. What a reader has not taken stays in the [`Tail`].
+//! has asked for the next one and [`SETTLE`] has passed, or twice that while it asks for more and more: until then it may still
+//! lie with this process, and would be lost with it. What a reader has not taken stays in the [`Tail`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
