@@ -203,6 +203,18 @@ async fn an_exec_has_a_life_of_its_own() {
 }
 
 #[tokio::test]
+async fn what_has_ended_in_the_guest_is_not_killed_while_its_output_is_on_its_way() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    scene.start("web").await.unwrap();
+    let task = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
+    scene.agent.refuse("kill", Code::NotFound, "process 101 has ended");
+    let kill = |reply| TaskRequest::Kill { which: None, signal: 9, all: true, reply };
+    assert_eq!(task.ask(kill).await.unwrap_err().to_string(), "process already finished");
+    scene.sandbox.shutdown(true).await.unwrap();
+}
+
+#[tokio::test]
 async fn any_number_waits_while_the_task_has_much_to_do() {
     let scene = Scene::begin("boots", SandboxOptions::default());
     scene.create("web").await.unwrap();

@@ -20,7 +20,7 @@ use super::state::{self, Phase, TaskRefusal, Verb};
 use super::stdio::Opened;
 use super::stdio::remote::Remotes;
 use super::{AttachPaths, DEATH, Exit, TaskRequest, Which};
-use crate::agent::{AgentError, CgroupFiles, Target};
+use crate::agent::{AgentError, CgroupFiles, Code, Target};
 use crate::error::{Error, Result};
 use crate::id::{ContainerId, ExecId};
 use crate::sandbox::Reply;
@@ -199,7 +199,11 @@ impl Task {
             (false, Some(pid)) => Target::Process(pid),
             (false, None) => return Err(TaskRefusal::AlreadyFinished.into()),
         };
-        self.told(self.vm.agent.kill(&self.id, target, signal).await).await
+        match self.vm.agent.kill(&self.id, target, signal).await {
+            // It has ended, and is not told to have while its output is on its way.
+            Err(AgentError::Refused { code: Code::NotFound, .. }) => Err(TaskRefusal::AlreadyFinished.into()),
+            answer => self.told(answer).await,
+        }
     }
 
     async fn pause(&mut self) -> Result<()> {
