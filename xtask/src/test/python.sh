@@ -13,7 +13,13 @@ for tests in /opt/client/tests/*; do
     for endpoint in today generations; do
         echo "== ${tests##*/}, stubs of $endpoint"
         PYTHONPATH=/opt/client/site:/opt/client/stubs/$endpoint:/opt/client \
-            python3 -B -m unittest discover -s "$tests" "$@" || code=1
+            python3 -B -m unittest discover -s "$tests" "$@"
+        case $? in
+            0) ;;
+            # None is called so, of those that run over these stubs.
+            5) [ $# -gt 0 ] || code=1 ;;
+            *) code=1 ;;
+        esac
     done
 done
 
