@@ -3,14 +3,14 @@
 //! each call the containers are what the model says, at the end of each story so by every interface; then the events made sense
 //! and nothing is left.
 //!
-//! `THECA_MODEL_SEED` repeats a run's choices: the first story has this seed, each other one that of the one before plus 1.
+//! `THECA_MODEL_SEED` tells other stories than those of every run: the first story has this seed, each other one that of the one before plus 1.
 //! `THECA_MODEL_STORIES` says how many to tell, as far as four minutes suffice.
 
 mod doors;
 mod story;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use doors::Doors;
 use story::{CONTAINERS, SANDBOXES, Story};
@@ -21,6 +21,8 @@ use theca_tests::{IMAGE, Theca, Thecad};
 /// than a story.
 const STORIES: u64 = 250;
 const STEPS: usize = 5;
+/// The first story's seed: the same stories each time, so that a change is to blame for what they find.
+const SEED: u64 = 1;
 /// No story is begun later than this: a test host in software that shares its processor gets as far as it gets.
 const TIME: Duration = Duration::from_secs(240);
 /// With fewer, something takes far too long.
@@ -34,8 +36,7 @@ fn variable(name: &str) -> Option<u64> {
 
 #[test]
 fn no_story_leads_real_machines_and_model_apart() {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let first = variable("THECA_MODEL_SEED").unwrap_or(now.as_secs());
+    let first = variable("THECA_MODEL_SEED").unwrap_or(SEED);
     let stories = variable("THECA_MODEL_STORIES").unwrap_or(STORIES);
     let theca = Theca::new();
     let disk: PathBuf = {

@@ -46,9 +46,9 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Whether the guest has a part in it.
+    /// Whether the guest has a part in it, or is about to: what is added is to be started.
     pub fn needs_guest(self) -> bool {
-        !matches!(self, Self::Exec | Self::CloseIo | Self::Attach)
+        !matches!(self, Self::CloseIo | Self::Attach)
     }
 }
 
