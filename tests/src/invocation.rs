@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 use crate::wait::{PATIENCE, ask_until, eventually};
 
@@ -144,8 +145,13 @@ impl Running {
     }
 
     /// Waits for its end, with patience but not forever.
-    pub fn wait(mut self) -> Output {
-        let status = ask_until(PATIENCE, || self.child.try_wait().expect("failed to wait for a child"));
+    pub fn wait(self) -> Output {
+        self.wait_within(PATIENCE)
+    }
+
+    /// Waits for its end, so long at most.
+    pub fn wait_within(mut self, patience: Duration) -> Output {
+        let status = ask_until(patience, || self.child.try_wait().expect("failed to wait for a child"));
         if status.is_none() {
             self.child.kill().expect("failed to kill a child");
             self.child.wait().expect("failed to wait for a child");
@@ -155,7 +161,7 @@ impl Running {
         let stdout = self.stdout.take().map(Stream::whole).unwrap_or_default();
         let stderr = self.stderr.take().map(Stream::whole).unwrap_or_default();
         let Some(status) = status else {
-            panic!("{} did not end in {PATIENCE:?}\nstdout: {stdout}\nstderr: {stderr}", self.shown);
+            panic!("{} did not end in {patience:?}\nstdout: {stdout}\nstderr: {stderr}", self.shown);
         };
         Output { shown: std::mem::take(&mut self.shown), code: code(status), stdout, stderr }
     }
