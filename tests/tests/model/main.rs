@@ -4,7 +4,7 @@
 //! and nothing is left.
 //!
 //! `THECA_MODEL_SEED` tells other stories than those of every run: the first story has this seed, each other one that of the one before plus 1.
-//! `THECA_MODEL_STORIES` says how many to tell, as far as four minutes suffice.
+//! `THECA_MODEL_STORIES` says how many to tell, as far as two and a half minutes suffice.
 
 mod doors;
 mod story;
@@ -24,7 +24,7 @@ const STEPS: usize = 5;
 /// The first story's seed: the same stories each time, so that a change is to blame for what they find.
 const SEED: u64 = 1;
 /// No story is begun later than this: a test host in software that shares its processor gets as far as it gets.
-const TIME: Duration = Duration::from_secs(240);
+const TIME: Duration = Duration::from_secs(150);
 /// With fewer, something takes far too long.
 const LEAST: u64 = 20;
 /// One story in so many has steps that end a sandbox.
