@@ -117,6 +117,17 @@ impl RunningMachine {
         }
     }
 
+    /// MiB of the VMM that the host backs with large pages (proc_pid_smaps(5)).
+    pub fn large_pages_mib(&self) -> u64 {
+        let path = format!("/proc/{}/smaps_rollup", self.vmm.id());
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("failed to read {path}: {error}"));
+        let kib =
+            text.lines().find_map(|line| line.strip_prefix("AnonHugePages:")?.trim().strip_suffix(" kB"));
+        let kib: u64 = kib.and_then(|kib| kib.parse().ok()).expect("smaps_rollup counts large pages");
+        kib / 1024
+    }
+
     /// What the guest has printed so far.
     pub fn console(&self) -> String {
         let mut bytes = vec![0; self.log.metadata().map_or(0, |log| log.len() as usize)];

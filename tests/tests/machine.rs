@@ -44,6 +44,30 @@ fn linux_brings_up_every_cpu_it_is_given() {
 }
 
 #[test]
+fn linux_brings_up_as_many_cpus_as_a_machine_can_have() {
+    let console = console_of(Machine { vcpus: 32, ..Machine::new() });
+    assert!(console.contains("Brought up 1 node, 32 CPUs"), "{console}");
+}
+
+#[test]
+fn memory_goes_on_behind_the_hole_below_4_gib() {
+    let console = console_of(Machine { memory_mib: 5 << 10, ..Machine::new() });
+    for range in ["0x0000000000100000-0x00000000bfffffff", "0x0000000100000000-0x000000017fffffff"] {
+        assert!(console.contains(&format!("node   0: [mem {range}]")), "{range} in {console}");
+    }
+}
+
+/// What Linux fills before its first process is one fault for 512 pages, and nothing else is: a guest stays small.
+#[test]
+fn large_pages_back_what_the_kernel_fills_first() {
+    let mut machine = Machine { memory_mib: 128, ..Machine::new() }.boot();
+    ready(&mut machine);
+    let large = machine.large_pages_mib();
+    assert!((6..=10).contains(&large), "{large} MiB in large pages");
+    machine.quit();
+}
+
+#[test]
 fn a_kernel_without_a_pvh_note_boots_by_the_64_bit_protocol() {
     let mut kernel = tempfile::NamedTempFile::new().unwrap();
     write_kernel_without_pvh(kernel.as_file_mut());

@@ -4,6 +4,7 @@
 //! pages which nobody writes are shared with the page cache and every other VM, and never copied.
 
 pub mod cmdline;
+mod early;
 mod initrd;
 mod kernel;
 mod source;
@@ -84,6 +85,8 @@ pub fn load(memory: &GuestMemory, size: MemorySize, image: &Image<'_>) -> Result
         Some(file) => initrd::load(memory, size, file, kernel.end)?,
         None => None,
     };
+    let top = initrd.map_or(size.bytes().min(layout::HOLE_START), |(address, _)| address);
+    early::prefault(memory, size.bytes(), kernel.end..top)?;
     let map = layout::memory_map(size.bytes());
     memory.write_slice(&cmdline::terminated(image.cmdline)?, GuestAddress(layout::COMMAND_LINE))?;
     memory.write_slice(&mptable::table(image.vcpus, image.devices), GuestAddress(layout::MP_TABLE))?;

@@ -15,7 +15,7 @@ use vm_memory::{MmapRegion, VolatileSlice};
 /// Size of a page.
 pub const PAGE: usize = 4096;
 /// Size of a large page: RAM starts on such a boundary, so that host and guest pages line up.
-const LARGE_PAGE: usize = 2 << 20;
+pub const LARGE_PAGE: usize = 2 << 20;
 
 /// Reserves `length` bytes, a multiple of [`PAGE`], of zero memory that lasts until the process ends.
 pub fn reserve(length: usize) -> io::Result<MmapRegion> {
