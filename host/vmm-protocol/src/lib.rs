@@ -23,5 +23,6 @@ mod sys;
 
 pub use channel::{Channel, ChannelError, MAX_FDS, MAX_PACKET};
 pub use message::{
-    Console, Disk, DiskSlot, Event, ExitReason, FdIndex, FromVmm, Reply, Request, Stats, VmConfig, Vsock,
+    Console, Disk, DiskSlot, Event, ExitReason, FdIndex, FromVmm, MAX_DISKS, Reply, Request, Stats, VmConfig,
+    Vsock,
 };

@@ -97,6 +97,10 @@ pub enum ExitReason {
     Failed(String),
 }
 
+/// Most disks of one VM: each has an interrupt line to itself, of the 19 that are left beside those of a PC's own devices, and
+/// four devices are no disks.
+pub const MAX_DISKS: usize = 15;
+
 /// A VM to build. Every device is here from the start: nothing is hot-plugged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,7 +121,7 @@ pub struct VmConfig {
     pub console: Console,
     /// The guest's socket device.
     pub vsock: Option<Vsock>,
-    /// virtio-blk slots: slot N is the guest's Nth disk (`vda`, `vdb`, …).
+    /// virtio-blk slots, at most [`MAX_DISKS`]: slot N is the guest's Nth disk (`vda`, `vdb`, …).
     pub disks: Vec<DiskSlot>,
     /// Whether the guest gets a virtio-rng device.
     pub rng: bool,

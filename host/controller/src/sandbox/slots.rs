@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
+use theca_vmm_protocol::MAX_DISKS;
+
 use crate::agent::GuestDisk;
 use crate::vmm::DiskFile;
 use crate::vmm::disk::DiskError;
 
-/// Most disks of one VM: one interrupt line each, and the in-kernel IOAPIC has 24.
-pub const MAX_SLOTS: usize = 16;
 /// Empty slots for disks of containers to come.
 pub const SPARE_SLOTS: usize = 6;
 /// Empty slots of a sandbox for one task whose disks are not known: for a root and what is written to it.
@@ -143,7 +143,7 @@ impl Slots {
     /// Fixes the number of slots, `spare` of them empty, and lists them as the VM gets them.
     pub fn freeze(&mut self, spare: usize) -> Vec<Option<(&DiskFile, String)>> {
         self.booted = true;
-        let wanted = (self.slots.len() + spare).min(MAX_SLOTS);
+        let wanted = (self.slots.len() + spare).min(MAX_DISKS);
         self.slots.resize_with(wanted, Slot::empty);
         for slot in &mut self.slots {
             slot.changes = !matches!(slot.content, Content::Image { .. });
@@ -159,7 +159,7 @@ impl Slots {
         if let Some(number) = self.slots.iter().position(|slot| matches!(slot.content, Content::Empty)) {
             return Ok(number);
         }
-        if self.booted || self.slots.len() >= MAX_SLOTS {
+        if self.booted || self.slots.len() >= MAX_DISKS {
             return Err(NoSlot { slots: self.slots.len() });
         }
         self.slots.push(Slot::empty());
@@ -167,7 +167,7 @@ impl Slots {
     }
 
     fn guest_disk(&self, number: usize, bytes: u64) -> GuestDisk {
-        // Bounded by MAX_SLOTS.
+        // Bounded by MAX_DISKS.
         GuestDisk { slot: number as u8, serial: serial(number, self.slots[number].former), bytes }
     }
 }

@@ -4,15 +4,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use theca_vmm_protocol::{Disk, DiskSlot, FdIndex, VmConfig, Vsock};
+use theca_vmm_protocol::{Disk, DiskSlot, FdIndex, MAX_DISKS, VmConfig, Vsock};
 
 use crate::console_log::ConsoleLog;
 use crate::kvm::{self, KvmError};
 use crate::memory::{MemoryError, MemorySize};
 use crate::virtio::blk;
 
-/// Most disks: what is left of the MMIO slots whose interrupt lines are their own, and of the kernel's command line.
-const MAX_DISKS: usize = 16;
 /// The first context id that is not reserved (virtio 1.2, 5.10.4).
 const FIRST_GUEST_CID: u64 = 3;
 /// Context ids are 32 bits wide; the highest means "any".

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use theca_vmm_protocol::Stats;
+use theca_vmm_protocol::{MAX_DISKS, Stats};
 
+use crate::arch::x86_64::layout;
 use crate::console_log::ConsoleLog;
 use crate::control::{Outbox, VsockConfig};
 use crate::event_loop::{self, EventLoop};
@@ -70,6 +71,11 @@ impl MmioDevice for MmioTransport {
         MmioTransport::write(self, offset, data);
     }
 }
+
+/// Console, balloon, rng and vsock.
+const NO_DISKS: usize = 4;
+
+const _: () = assert!(NO_DISKS + MAX_DISKS <= layout::LINES, "a disk shares its interrupt line");
 
 /// How many MMIO slots `plan` takes.
 pub fn count(plan: &Plan) -> usize {

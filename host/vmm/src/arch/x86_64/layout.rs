@@ -60,6 +60,8 @@ pub const VIRTIO_MMIO_STRIDE: u64 = 0x1000;
 pub const FIRST_IRQ: u32 = 5;
 /// Pins of the in-kernel IOAPIC.
 pub const IOAPIC_PINS: u32 = 24;
+/// Interrupt lines for devices.
+pub const LINES: usize = (IOAPIC_PINS - FIRST_IRQ) as usize;
 /// IOAPIC registers.
 pub const IOAPIC: u32 = 0xfec0_0000;
 /// Local APIC registers.
@@ -113,11 +115,10 @@ pub fn memory_map(bytes: u64) -> Vec<Range> {
     map
 }
 
-/// Interrupt line of the device in MMIO slot `slot`. Lines are shared once they run out: every device has its own status
+/// Interrupt line of the device in MMIO slot `slot`. Lines would be shared if they ran out: every device has its own status
 /// register, and the guest's driver asks for shared lines.
 pub fn irq(slot: usize) -> u32 {
-    let lines = (IOAPIC_PINS - FIRST_IRQ) as usize;
-    FIRST_IRQ + (slot % lines) as u32
+    FIRST_IRQ + (slot % LINES) as u32
 }
 
 /// Register address of the device in MMIO slot `slot`.
