@@ -4,24 +4,23 @@
 //! All of it takes half an hour in a test host without KVM, so a tenth of the load is what runs unless `THECA_LOAD_PERCENT`
 //! says otherwise; the kills are never fewer. `THECA_LOAD_SEED` repeats a run's choices.
 
+mod kills;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 use theca_proto::containerd::v1::types::Status as Phase;
 use theca_proto::types::Event;
 use theca_tests::wait::ask_until;
-use theca_tests::{Bundle, Census, Client, IMAGE, Theca, Thecad, eventually};
+use theca_tests::{Bundle, Census, Client, IMAGE, Theca, Thecad};
 use tonic::{Code, Status};
 
 const MEMORY_MIB: u64 = 64;
-/// Processes that are killed.
-const KILLS: usize = 50;
 /// Clients at a time.
 const CLIENTS: usize = 4;
 /// What a call that was disturbed may take until it is as it should be.
@@ -230,152 +229,4 @@ fn a_sandbox_takes_one_container_after_the_other() {
     }
     client.shutdown_sandbox("pod").unwrap();
     thecad.stop();
-}
-
-/// Numbers that nobody foresees, but who knows the seed.
-struct Random(u64);
-
-impl Random {
-    /// A number below `bound`, by xorshift.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
-/// One sandbox and the containers that come and go in it, whatever is killed meanwhile.
-struct Worker<'a> {
-    socket: &'a Path,
-    disk: &'a Path,
-    sandbox: String,
-    client: Client,
-    exits: usize,
-}
-
-impl<'a> Worker<'a> {
-    fn new(socket: &'a Path, disk: &'a Path, number: usize) -> Self {
-        Self { socket, disk, sandbox: format!("pod{number}"), client: connect(socket), exits: 0 }
-    }
-
-    /// Asks until there is an answer; `None` if that is that there is no such thing. Tells too whether an answer may have
-    /// been lost before.
-    fn insist<T>(&mut self, what: &str, ask: impl Fn(&Self) -> Result<T, Status>) -> (Option<T>, bool) {
-        let (begun, mut lost) = (Instant::now(), false);
-        loop {
-            match ask(self) {
-                Ok(answer) => return (Some(answer), lost),
-                Err(error) if error.code() == Code::NotFound => return (None, lost),
-                Err(error) if begun.elapsed() > RECOVERY => panic!("{what} in {}: {error}", self.sandbox),
-                Err(error) => lost |= error.code() != Code::FailedPrecondition,
-            }
-            thread::sleep(Duration::from_millis(50));
-            self.client = connect(self.socket);
-        }
-    }
-
-    /// A sandbox that takes containers: this one, or another one in its place.
-    fn open(&mut self) {
-        let start = |this: &Self| {
-            match this.client.create_sandbox(&this.sandbox, MEMORY_MIB) {
-                Err(error) if error.code() != Code::AlreadyExists => return Err(error),
-                _ => {}
-            }
-            this.client.start_sandbox(&this.sandbox).map_err(|error| {
-                // It has ended. Whatever is the matter with this call, the next attempt finds out.
-                let _ = this.client.shutdown_sandbox(&this.sandbox);
-                Status::unavailable(error.message())
-            })
-        };
-        self.insist("start", start);
-    }
-
-    /// A container comes and goes, as far as the killing lets it.
-    fn cycle(&mut self, number: usize) -> Result<(), Status> {
-        let id = format!("{}-{number}", self.sandbox);
-        let ran = run(&self.client, &id, &self.sandbox, Some(self.disk))
-            .and_then(|()| self.client.exec(&id, &["true"]).map(drop));
-        self.end(&id, ran.is_ok());
-        ran
-    }
-
-    /// Its exit is fetched by the one Delete that finds it.
-    fn end(&mut self, id: &str, ran: bool) {
-        let delete = |this: &Self| {
-            // What has ended cannot be killed; what cannot be asked now is asked again.
-            let _ = this.client.kill(id);
-            this.client.delete(id)
-        };
-        let (status, lost) = self.insist("delete", delete);
-        assert!(status.is_none_or(|status| status == 137), "{id} ended with {status:?}");
-        assert!(!ran || status.is_some() || lost, "{id} has gone, and its exit was not told");
-        self.exits += usize::from(status.is_some());
-        self.insist("forget", |this| this.client.forget(id));
-        // It is gone, and is not found a second time.
-        assert_eq!(self.insist("delete", |this| this.client.delete(id)).0, None, "{id} was deleted twice");
-    }
-}
-
-fn connect(socket: &Path) -> Client {
-    theca_tests::wait_for("thecad to serve", || Client::connect(socket).ok())
-}
-
-#[test]
-fn whatever_is_killed_at_whatever_moment_nothing_is_left_and_nothing_lost() {
-    let _alone = alone();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let seed = variable("THECA_LOAD_SEED").unwrap_or(now.as_secs()).max(1);
-    println!("THECA_LOAD_SEED={seed}");
-    let mut random = Random(seed);
-    let theca = Theca::new();
-    let disk = disk(&theca);
-    let before = Census::take();
-    let mut thecad = Thecad::start(&theca);
-    let socket = thecad.socket();
-    let (over, begun) = (AtomicBool::new(false), Instant::now());
-    let mut killed = HashMap::from([("thecad", 0), ("containerd-shim-theca-v2", 0), ("theca-vmm", 0)]);
-    let exits: usize = thread::scope(|scope| {
-        let work = |number| {
-            let mut worker = Worker::new(&socket, &disk, number);
-            for cycle in 0.. {
-                if over.load(Ordering::SeqCst) {
-                    // Nothing is killed any more, so nothing fails any more.
-                    worker.open();
-                    worker.cycle(cycle).unwrap();
-                    break;
-                }
-                worker.open();
-                let _ = worker.cycle(cycle);
-            }
-            worker.insist("shut down", |this| this.client.shutdown_sandbox(&this.sandbox));
-            worker.exits
-        };
-        let workers: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || work(number))).collect();
-        let the_end = Over(&over);
-        for _ in 0..KILLS {
-            thread::sleep(Duration::from_millis(random.below(4000)));
-            let victim = ["thecad", "containerd-shim-theca-v2", "theca-vmm"][random.below(3) as usize];
-            println!("{:.1?}: kill {victim}", begun.elapsed());
-            *killed.get_mut(victim).unwrap() += 1;
-            if victim == "thecad" {
-                thecad.kill_and_start_again();
-                continue;
-            }
-            let running = theca.processes(victim);
-            if !running.is_empty() {
-                // It may have ended by itself meanwhile.
-                let _ = kill(running[random.below(running.len() as u64) as usize], Signal::SIGKILL);
-            }
-        }
-        drop(the_end);
-        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
-    });
-    println!("{killed:?}, {exits} exits, {:.1?}, thecad {} KiB", begun.elapsed(), thecad.kib());
-    assert_eq!(thecad.client().count().unwrap(), 0);
-    eventually("keepers and VMMs to be gone", || {
-        theca.processes("theca-vmm").is_empty() && theca.processes("containerd-shim-theca-v2").is_empty()
-    });
-    thecad.stop();
-    before.comes_back();
 }
