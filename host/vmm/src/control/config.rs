@@ -204,7 +204,7 @@ mod tests {
         assert!(refusal(VmConfig { vcpus: 33, ..config() }).contains("1 to 32"));
         assert!(refusal(VmConfig { vcpus: 0, ..config() }).contains("1 to 32"));
         assert!(refusal(VmConfig { memory_mib: 16, ..config() }).contains("at least 32"));
-        assert!(refusal(VmConfig { disks: vec![DiskSlot::Empty; 17], ..config() }).contains("at most 16"));
+        assert!(refusal(VmConfig { disks: vec![DiskSlot::Empty; 16], ..config() }).contains("at most 15"));
         let console = Console { log: FdIndex(2), max_bytes: 100 };
         assert!(refusal(VmConfig { console, ..config() }).contains("at least 4096"));
     }
