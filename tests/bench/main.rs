@@ -40,10 +40,10 @@ fn main() -> Result<()> {
     theca::import(&fixtures.layout)?;
     set("run_echo_cold_s", json!(theca::run_echo()?));
     set("run_echo_disk_s", json!(theca::run_echo_on_disk()?));
+    set("agent_ready_s", json!(theca::agent_ready()?));
     let running = theca::start()?;
     set("exec_s", json!(running.exec()?));
     let sandbox = running.inspect().context("failed to inspect the running container")?;
-    set("agent_ready_s", json!(sandbox.agent_ready_s()?));
     set("phases", sandbox.phases());
     set("vmm_mib", json!(memory::resident_mib(sandbox.vmm_pid()?, Some(sandbox.memory_mib()?))?));
     set("keeper_mib", json!(memory::resident_mib(sandbox.keeper_pid()?, None)?));
