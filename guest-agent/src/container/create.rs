@@ -21,7 +21,7 @@ use crate::sys::spawn;
 impl Sandbox {
     /// Answers init's pid. On failure nothing stays but what Prepare made.
     pub async fn create(&self, id: &str, names: Names) -> Result<u32> {
-        let container = self.find(id)?;
+        let container = self.find_open(id)?;
         let mut state = container.state.lock().await;
         if state.task.is_some() {
             return Err(Error::TaskExists(id.to_owned()));

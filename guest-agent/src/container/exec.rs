@@ -25,7 +25,7 @@ pub struct ExecRequest<'a> {
 impl Sandbox {
     /// Answers the pid once the program runs.
     pub async fn exec(&self, id: &str, request: ExecRequest<'_>) -> Result<u32> {
-        let container = self.find(id)?;
+        let container = self.find_open(id)?;
         let mut task = container.task().await?;
         let status = task.status();
         status.require(status.can_exec(), id, "exec in")?;

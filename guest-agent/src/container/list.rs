@@ -38,7 +38,7 @@ impl Sandbox {
     /// All tasks, by container id.
     pub async fn list(&self) -> Result<Vec<Described>> {
         let mut tasks = Vec::new();
-        for container in self.all()? {
+        for container in self.all() {
             if let Some(task) = &container.state.lock().await.task {
                 tasks.push(describe(&container, task));
             }

@@ -41,6 +41,7 @@ use self::interfaces::Interfaces;
 pub use self::kill::Target;
 pub use self::list::{Described, Member};
 use self::outbox::{Consumer, Outbox};
+use self::shutdown::Ending;
 pub use self::state::Status;
 
 use crate::cgroup::{Cgroup, Tree};
@@ -68,8 +69,15 @@ pub struct Sandbox {
     events: broadcast::Sender<Event>,
     /// Received from by whoever will tell of an exit, so that it closes when all exits have been told.
     announcers: watch::Sender<()>,
-    /// `None` once the shutdown has begun.
-    containers: Mutex<Option<HashMap<String, Arc<Container>>>>,
+    containers: Mutex<Containers>,
+    ending: Ending,
+}
+
+#[derive(Debug, Default)]
+struct Containers {
+    by_id: HashMap<String, Arc<Container>>,
+    /// The shutdown has begun: nothing new starts. What there is can still be asked about, killed and deleted.
+    closing: bool,
 }
 
 /// A prepared container.
@@ -140,8 +148,8 @@ impl Sandbox {
     pub fn new(config: Config, reaper: Reaper, streams: Streams, tree: Tree) -> Self {
         let disks = Disks::new(config.dev.clone(), config.sys_block.clone(), config.run.join("disks"));
         let (events, _) = broadcast::channel(EVENTS);
-        let containers = Mutex::new(Some(HashMap::new()));
-        Self { config, reaper, streams, tree, disks, events, announcers: watch::Sender::new(()), containers }
+        let (announcers, containers, ending) = Default::default();
+        Self { config, reaper, streams, tree, disks, events, announcers, containers, ending }
     }
 
     /// Exits and out-of-memory kills from now on.
@@ -155,20 +163,26 @@ impl Sandbox {
     }
 
     fn find(&self, id: &str) -> Result<Arc<Container>> {
-        self.with_containers(|containers| containers.get(id).cloned())?
-            .ok_or_else(|| Error::NoContainer(id.to_owned()))
+        self.containers().by_id.get(id).cloned().ok_or_else(|| Error::NoContainer(id.to_owned()))
+    }
+
+    /// The same, for what would begin something: refused once the shutdown has begun.
+    fn find_open(&self, id: &str) -> Result<Arc<Container>> {
+        if self.containers().closing {
+            return Err(Error::ShuttingDown);
+        }
+        self.find(id)
     }
 
     /// All containers, in the order of their ids.
-    fn all(&self) -> Result<Vec<Arc<Container>>> {
-        let mut all: Vec<_> = self.with_containers(|containers| containers.values().cloned().collect())?;
+    fn all(&self) -> Vec<Arc<Container>> {
+        let mut all: Vec<_> = self.containers().by_id.values().cloned().collect();
         all.sort_by(|a: &Arc<Container>, b| a.id.cmp(&b.id));
-        Ok(all)
+        all
     }
 
-    fn with_containers<T>(&self, then: impl FnOnce(&mut HashMap<String, Arc<Container>>) -> T) -> Result<T> {
-        let mut containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
-        containers.as_mut().map(then).ok_or(Error::ShuttingDown)
+    fn containers(&self) -> std::sync::MutexGuard<'_, Containers> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@ use super::{Phase, Result, Sandbox};
 impl Sandbox {
     /// Answers when every process stands still.
     pub async fn pause(&self, id: &str) -> Result<()> {
-        let container = self.find(id)?;
+        let container = self.find_open(id)?;
         let mut task = container.task().await?;
         let status = task.status();
         status.require(status.can_pause(), id, "pause")?;

@@ -1,11 +1,11 @@
 //! Prepare: checks a spec and mounts its root file system.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use prost::bytes::Bytes;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::{Container, Error, Result, Sandbox, State};
+use super::{Container, Containers, Error, Result, Sandbox, State};
 use crate::oci;
 use crate::rootfs::{Layers, Rootfs, SuppliedFile};
 
@@ -22,20 +22,27 @@ impl Sandbox {
         files: &[SuppliedFile],
     ) -> Result<()> {
         check_id(id)?;
-        if self.with_containers(|containers| containers.contains_key(id))? {
-            return Err(Error::ContainerExists(id.to_owned()));
-        }
+        drop(self.check_free(id)?);
         let spec = oci::parse_spec(&spec_json)?;
         let mut rootfs = Rootfs::mount(&self.config.run, id, layers, &self.disks).await?;
         rootfs.supply(files)?;
         let state = AsyncMutex::new(State { rootfs: Some(rootfs), task: None });
         let outbox = Arc::default();
         let container = Arc::new(Container { id: id.to_owned(), spec, spec_json, state, outbox });
-        let clash = self.with_containers(|containers| match containers.get(id) {
-            Some(_) => true,
-            None => containers.insert(id.to_owned(), container).is_some(),
-        })?;
-        if clash { Err(Error::ContainerExists(id.to_owned())) } else { Ok(()) }
+        let mut containers = self.check_free(id)?;
+        containers.by_id.insert(id.to_owned(), container);
+        Ok(())
+    }
+
+    fn check_free(&self, id: &str) -> Result<MutexGuard<'_, Containers>> {
+        let containers = self.containers();
+        if containers.closing {
+            return Err(Error::ShuttingDown);
+        }
+        match containers.by_id.contains_key(id) {
+            true => Err(Error::ContainerExists(id.to_owned())),
+            false => Ok(containers),
+        }
     }
 }
 

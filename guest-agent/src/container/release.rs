@@ -14,7 +14,7 @@ impl Sandbox {
             return task.status().require(false, id, "release");
         }
         let rootfs = state.rootfs.take();
-        self.with_containers(|containers| containers.remove(id))?;
+        self.containers().by_id.remove(id);
         match rootfs {
             Some(rootfs) => Ok(rootfs.discard().await?),
             None => Ok(()),

@@ -7,7 +7,7 @@ use crate::oci::HookPoint;
 impl Sandbox {
     /// Answers once the program runs. If it cannot be executed the task is stopped and has to be deleted.
     pub async fn start(&self, id: &str) -> Result<()> {
-        let container = self.find(id)?;
+        let container = self.find_open(id)?;
         let mut task = container.task().await?;
         let status = task.status();
         let Phase::Created(channel) = &mut task.phase else {

@@ -502,3 +502,6 @@ async fn bad_requests_leave_the_sandbox_as_it_was() {
 /// What a task tells of itself.
 #[path = "accounts_test.rs"]
 mod accounts;
+/// A Stop that takes its time.
+#[path = "ending_test.rs"]
+mod ending;

@@ -91,6 +91,9 @@ pub enum SandboxRefusal {
     /// Its VM is ending or has ended.
     #[error("the sandbox has ended: delete it and start another")]
     Over,
+    /// Somebody has asked for its end, and it is on its way.
+    #[error("the sandbox is being stopped")]
+    Ending,
     /// Its VM stands still.
     #[error("the sandbox is paused: resume it first")]
     Paused,

@@ -1,6 +1,7 @@
 //! An agent that notes what it is asked and does what a test says.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub struct FakeAgent {
     next_pid: Mutex<u32>,
     exits: watch::Sender<HashMap<u32, u32>>,
     broken: watch::Sender<bool>,
+    deaf: AtomicBool,
     /// The container that a process was killed in for memory, and how many in all.
     killed: watch::Sender<(String, u64)>,
 }
@@ -39,6 +41,7 @@ impl FakeAgent {
             next_pid: Mutex::new(FIRST_PID),
             exits: watch::Sender::new(HashMap::new()),
             broken: watch::Sender::new(false),
+            deaf: AtomicBool::new(false),
             killed: watch::Sender::default(),
         })
     }
@@ -63,6 +66,17 @@ impl FakeAgent {
     /// Kills something of a container for memory, and says so.
     pub fn run_out_of_memory(&self, container: &str) {
         self.killed.send_modify(|killed| *killed = (container.into(), killed.1 + 1));
+    }
+
+    /// Its processes do not listen to the SIGTERM of a shutdown.
+    pub fn go_deaf(&self) {
+        self.deaf.store(true, Ordering::Relaxed);
+    }
+
+    async fn all_ended(&self) {
+        let all = FIRST_PID..*self.next_pid.lock().unwrap();
+        let gone = |exits: &HashMap<u32, u32>| all.clone().all(|pid| exits.contains_key(&pid));
+        self.exits.subscribe().wait_for(gone).await.unwrap();
     }
 
     /// Makes `call` fail.
@@ -185,8 +199,11 @@ impl Agent for FakeAgent {
     async fn kernel_log(&self) -> Result<Vec<u8>, AgentError> {
         Ok(b"fake kernel log".to_vec())
     }
-    async fn shutdown(&self, _: Duration) -> Result<(), AgentError> {
+    async fn shutdown(&self, grace: Duration) -> Result<(), AgentError> {
         self.note("shutdown", "the guest")?;
+        if self.deaf.load(Ordering::Relaxed) {
+            let _ = tokio::time::timeout(grace, self.all_ended()).await;
+        }
         Err(AgentError::Unreachable("a fake guest cannot power off".into()))
     }
 }

@@ -2,23 +2,14 @@
 
 use std::error::Error;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
+use super::power_off::bounded;
 use super::{Actor, Event, Over};
-use crate::agent::AgentError;
 use crate::sandbox::state::SandboxState;
 use crate::sys::pidfd::PidFd;
 use crate::sys::{readiness, session};
-
-/// Containers' grace in an orderly shutdown that names none.
-const GRACE: Duration = Duration::from_millis(500);
-/// Most that one can name.
-const LONGEST_GRACE: Duration = Duration::from_secs(3600);
-/// Bound of a whole orderly shutdown, beside the grace.
-const ORDERLY: Duration = Duration::from_secs(10);
 
 impl Actor {
     /// An event for the end of the process that the sandbox must not outlive.
@@ -53,25 +44,13 @@ impl Actor {
     }
 
     /// Ends the VM, the tasks and the folder; what fails is logged, for there is nobody left to tell.
-    pub(super) async fn end(mut self, over: Over) {
-        let orderly = matches!(over, Over::Asked { .. }) && !self.setup.options.ephemeral;
-        let grace = match over {
-            Over::Asked { grace: Some(grace), .. } => grace.min(LONGEST_GRACE),
-            _ => GRACE,
-        };
-        if let (SandboxState::Running(vm), true) = (&self.state, orderly) {
-            let shutdown = async {
-                if vm.vmm.is_paused() {
-                    vm.vmm.resume().await.map_err(|error| AgentError::Unreachable(error.to_string()))?;
-                }
-                vm.agent.shutdown(grace).await?;
-                vm.vmm.ended().await;
-                Ok::<_, AgentError>(())
-            };
-            match timeout(ORDERLY + grace, shutdown).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => warn!(%error, "the guest did not shut down and is killed"),
-                Err(_) => warn!("the guest took too long to shut down and is killed"),
+    pub(super) async fn end(mut self, mut over: Over) {
+        let mut waiting = Vec::new();
+        if let Over::Asked { grace, reply } = &mut over {
+            waiting.extend(reply.take());
+            if let (SandboxState::Running(vm), false) = (&self.state, self.setup.options.ephemeral) {
+                let (vm, grace) = (vm.clone(), bounded(*grace));
+                self.power_off(vm, grace, &mut waiting).await;
             }
         }
         if let Some(vmm) = self.state.vmm() {
@@ -89,12 +68,13 @@ impl Actor {
             error!(error = &error as &dyn Error, "the sandbox's folder stays");
         }
         match over {
-            Over::Asked { reply, .. } => {
-                // Whoever asked may be gone.
-                let _ = reply.map(|reply| reply.send(Ok(())));
-            }
+            Over::Asked { .. } => {}
             Over::ParentEnded => self.run_exit_command(),
             Over::Unused => info!("nobody asked for a task"),
+        }
+        for reply in waiting {
+            // Whoever asked may be gone.
+            let _ = reply.send(Ok(()));
         }
         self.vmm_gone().await;
     }

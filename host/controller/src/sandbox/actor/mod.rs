@@ -5,6 +5,7 @@ mod asking;
 mod creating;
 mod ending;
 mod machine;
+mod power_off;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,72 @@
+//! Sandboxes that are asked to end with much patience, while others have less.
+
+use super::*;
+
+const PATIENT: Duration = Duration::from_secs(600);
+
+/// One whose container does not listen to SIGTERM, and that is being stopped.
+async fn stopping() -> (Scene, JoinHandle<Result<()>>) {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    scene.start("web").await.unwrap();
+    scene.agent.go_deaf();
+    let sandbox = scene.sandbox.clone();
+    let stop = tokio::spawn(async move { sandbox.stop(PATIENT).await });
+    while scene.agent.calls().last().is_none_or(|call| call != "shutdown the guest") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    (scene, stop)
+}
+
+async fn soon<T>(answer: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(10), answer).await.expect("it takes too long")
+}
+
+#[tokio::test]
+async fn a_sandbox_answers_while_it_is_being_stopped() {
+    let (scene, stop) = stopping().await;
+    assert_eq!(soon(scene.phase("web")).await.unwrap(), Phase::Running);
+    assert!(soon(scene.sandbox.info()).await.unwrap().guest.is_some());
+    let id = "web".parse().unwrap();
+    assert!(!soon(scene.sandbox.ask_task(&id, TaskRequest::Stats)).await.unwrap().is_empty());
+    soon(scene.sandbox.ping()).await.unwrap();
+    for refused in [soon(scene.create("other")).await.map(drop), soon(scene.sandbox.pause()).await] {
+        assert_eq!(refused.unwrap_err().to_string(), "the sandbox is being stopped");
+    }
+    assert!(!stop.is_finished());
+    scene.sandbox.stop(Duration::ZERO).await.unwrap();
+    soon(stop).await.unwrap().unwrap();
+    scene.ends_without_trace().await;
+}
+
+#[tokio::test]
+async fn a_stop_is_cut_short_by_a_kill() {
+    let (scene, stop) = stopping().await;
+    let kill = |reply| TaskRequest::Kill { which: None, signal: 9, all: true, reply };
+    soon(scene.sandbox.ask_task(&"web".parse().unwrap(), kill)).await.unwrap();
+    soon(stop).await.unwrap().unwrap();
+    scene.ends_without_trace().await;
+}
+
+#[tokio::test]
+async fn a_stop_is_cut_short_by_one_with_less_patience_and_not_made_longer_by_one_with_more() {
+    let (scene, stop) = stopping().await;
+    let more = tokio::spawn({
+        let sandbox = scene.sandbox.clone();
+        async move { sandbox.stop(2 * PATIENT).await }
+    });
+    soon(scene.sandbox.stop(Duration::from_millis(100))).await.unwrap();
+    for answered in [stop, more] {
+        soon(answered).await.unwrap().unwrap();
+    }
+    assert_eq!(scene.agent.calls().iter().filter(|call| call.starts_with("shutdown")).count(), 2);
+    scene.ends_without_trace().await;
+}
+
+#[tokio::test]
+async fn a_stop_is_cut_short_by_a_signal_to_the_keeper() {
+    let (scene, stop) = stopping().await;
+    scene.sandbox.terminate().await;
+    soon(stop).await.unwrap().unwrap();
+    scene.ends_without_trace().await;
+}
