@@ -65,6 +65,31 @@ async fn a_container_without_a_sandbox_has_one_of_its_own_that_goes_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_is_cut_short_by_whoever_has_less_patience() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let patient = Some(Duration::from_secs(3600));
+    for paused in [false, true] {
+        bench.keepers.broken.lock().unwrap().insert("ears");
+        let pod = bench.sandbox("pod").await;
+        if paused {
+            node.pause_sandbox(ns, &pod).await.unwrap();
+        }
+        let begun = tokio::time::Instant::now();
+        let hurried = async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            assert_eq!(node.sandbox_status(ns, &pod, true).await.unwrap().exit, None);
+            node.shutdown_sandbox(ns, &pod, Some(Duration::from_secs(20))).await.unwrap();
+        };
+        let stops = (node.stop_sandbox(ns, &pod, patient), node.stop_sandbox(ns, &pod, patient));
+        let (first, second, ()) = tokio::join!(stops.0, stops.1, hurried);
+        first.and(second).unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 30, "paused: {paused}");
+        assert_eq!(bench.keepers.count(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sandbox_of_its_own_that_cannot_be_ended_is_ended_as_soon_as_it_can() {
     let bench = Bench::new().await;
     let (node, ns) = (&bench.node, &bench.namespace);

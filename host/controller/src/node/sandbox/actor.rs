@@ -1,5 +1,6 @@
 //! The task that begins and ends one sandbox. Between the two it follows the keeper's events and sees that the guest still
-//! answers. What can take long is interrupted by [`Handle::abort`](super::handle::Handle::abort).
+//! answers. What can take long, a start or a Stop with much patience, is cut short by
+//! [`Handle::interrupt`](super::handle::Handle::interrupt): no request is read meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,11 +83,14 @@ impl Actor {
                 failed
             }
             Request::Stop(grace, reply) => {
-                let _ = reply.send(self.stop(grace).await);
+                let stopped = self.stop(grace).await;
+                self.handle.has_time();
+                let _ = reply.send(stopped);
                 false
             }
             Request::Shutdown(grace, reply) => {
                 let stopped = self.stop(grace).await;
+                self.handle.has_time();
                 let over = stopped.is_ok();
                 if over {
                     self.forget();

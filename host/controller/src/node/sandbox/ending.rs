@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::Standing;
@@ -12,6 +13,7 @@ use super::handle::Handle;
 use super::mirror::News;
 use crate::node::Node;
 use crate::node::error::{Error, Result};
+use crate::node::keeper::{Answer, Keeper};
 use crate::node::task::record::lost_now;
 use crate::node::values::Exit;
 
@@ -45,16 +47,12 @@ impl Actor {
     async fn end_keeper(&mut self, grace: Duration) -> Result<()> {
         let (namespace, id) = (self.handle.namespace.clone(), self.handle.id.clone());
         if let Some(keeper) = self.handle.keeper() {
-            let orderly = async {
-                if self.standing() == Standing::Paused {
-                    keeper.thaw().await?;
+            match self.ask_to_end(&keeper, grace).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    debug!(sandbox = %id, %error, "the keeper does not end in an orderly way")
                 }
-                keeper.shutdown(grace).await
-            };
-            match timeout(grace + PATIENCE, orderly).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(sandbox = %id, %error, "the keeper does not end in an orderly way"),
-                Err(_) => warn!(sandbox = %id, "the sandbox takes too long to end and is killed"),
+                None => warn!(sandbox = %id, "the sandbox takes too long to end and is killed"),
             }
         }
         let limit = FORCE;
@@ -64,6 +62,37 @@ impl Actor {
         self.last_events().await;
         self.handle.set_keeper(None);
         Ok(())
+    }
+
+    /// The keeper's answer, or none in time. It is asked again as soon as somebody has less patience.
+    async fn ask_to_end(&self, keeper: &Arc<dyn Keeper>, grace: Duration) -> Option<Answer<()>> {
+        let (mut patience, frozen) = (self.handle.patience(), self.standing() == Standing::Paused);
+        let ask = |until: Instant, frozen: bool| {
+            let keeper = keeper.clone();
+            async move {
+                if frozen {
+                    keeper.thaw().await?;
+                }
+                keeper.shutdown(until.saturating_duration_since(Instant::now())).await
+            }
+        };
+        let asked = Instant::now() + grace;
+        let mut until = patience.borrow_and_update().map_or(asked, |sooner| sooner.min(asked));
+        let (first, mut again) = (ask(until, frozen), JoinSet::new());
+        tokio::pin!(first);
+        loop {
+            if let Some(sooner) = patience.borrow_and_update().filter(|sooner| *sooner < until) {
+                until = sooner;
+                again.spawn(ask(until, false));
+            }
+            tokio::select! {
+                // Whichever it is: it has ended, or has not and never will in an orderly way.
+                answer = &mut first => return Some(answer),
+                Some(Ok(answer)) = again.join_next() => return Some(answer),
+                () = sleep_until(until + PATIENCE) => return None,
+                _ = patience.changed() => {}
+            }
+        }
     }
 
     /// What the keeper had to tell is taken.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::Started;
 use super::mirror::Mirror;
@@ -36,6 +37,8 @@ pub struct Handle {
     pub abort: Notify,
     /// Tells the actor that the VM is over, by the keeper's word.
     pub vm_over: Notify,
+    /// When those who asked for the end lose patience: the earliest of all. Nothing while nobody waits for an end.
+    patience: watch::Sender<Option<Instant>>,
     mirror: Mutex<Mirror>,
     keeper: Mutex<Option<Arc<dyn Keeper>>>,
     changes: watch::Sender<u64>,
@@ -50,6 +53,7 @@ impl Handle {
             requests,
             abort: Notify::new(),
             vm_over: Notify::new(),
+            patience: watch::Sender::new(None),
             mirror: Mutex::new(mirror),
             keeper: Mutex::new(None),
             changes: watch::Sender::new(0),
@@ -95,11 +99,30 @@ impl Handle {
         }
     }
 
-    /// Ends a start that is under way: whoever calls this asks for the end next.
-    pub fn interrupt(&self) {
+    /// Ends a start that is under way, and cuts short a Stop of somebody who has more patience than `grace`: whoever calls this
+    /// asks for the end next.
+    pub fn interrupt(&self, grace: Duration) {
         if self.mirror().entry.standing == super::Standing::Created {
             self.abort.notify_one();
         }
+        let asked = Instant::now() + grace;
+        self.patience.send_if_modified(|patience| {
+            let sooner = patience.is_none_or(|patience| asked < patience);
+            if sooner {
+                *patience = Some(asked);
+            }
+            sooner
+        });
+    }
+
+    /// When whoever waits for the end loses patience, as it changes.
+    pub fn patience(&self) -> watch::Receiver<Option<Instant>> {
+        self.patience.subscribe()
+    }
+
+    /// Nobody waits for an end any more.
+    pub fn has_time(&self) {
+        self.patience.send_replace(None);
     }
 
     /// Asks the actor. One that has ended knows nothing of the sandbox any more.

@@ -45,7 +45,8 @@ impl Node {
     }
 
     /// Ends the sandbox: its containers get SIGTERM, then the guest powers off, both within `timeout` (`None`: the node's
-    /// default), then by force. Idempotent; what Status and Wait know stays. Answers when nothing of it runs.
+    /// default), then by force. Idempotent; what Status and Wait know stays. Answers when nothing of it runs. Of several who
+    /// ask, whoever has the least patience decides.
     pub async fn stop_sandbox(
         &self,
         namespace: &Namespace,
@@ -53,8 +54,8 @@ impl Node {
         timeout: Option<Duration>,
     ) -> Result<()> {
         let handle = self.shared.sandbox(namespace, id)?;
-        handle.interrupt();
         let grace = timeout.unwrap_or(self.shared.limits.stop);
+        handle.interrupt(grace);
         handle.ask(|reply| Request::Stop(grace, reply)).await
     }
 
@@ -76,8 +77,8 @@ impl Node {
         timeout: Option<Duration>,
     ) -> Result<()> {
         let Ok(handle) = self.shared.sandbox(namespace, id) else { return Ok(()) };
-        handle.interrupt();
         let grace = timeout.unwrap_or(self.shared.limits.stop);
+        handle.interrupt(grace);
         match handle.ask(|reply| Request::Shutdown(grace, reply)).await {
             // Somebody else's Shutdown was quicker.
             Err(Error::UnknownSandbox(_)) => Ok(()),

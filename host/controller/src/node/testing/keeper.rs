@@ -105,10 +105,9 @@ impl FakeKeeper {
     pub fn vm_dies(&self, reason: &str) {
         let mut state = self.state.lock().unwrap();
         state.vm_over = true;
-        let reason = reason.to_owned();
-        self.tell(&mut state, None, None, 0, Happened::VmEnded { reason, orderly: false });
-        let ids: Vec<_> = state.tasks.keys().cloned().collect();
-        for id in ids {
+        let ended = Happened::VmEnded { reason: reason.to_owned(), orderly: false };
+        self.tell(&mut state, None, None, 0, ended);
+        for id in state.tasks.keys().cloned().collect::<Vec<_>>() {
             self.end(&mut state, &id, None, 137);
         }
     }
@@ -378,20 +377,21 @@ impl Keeper for FakeKeeper {
         if events.is_empty() && state.gone {
             return Err(KeeperError::Gone { asked: "tell its events" });
         }
-        let first = state.events.first().map_or(1, |event| event.number);
-        let lost = first.saturating_sub(from);
+        let lost = state.events.first().map_or(1, |event| event.number).saturating_sub(from);
         let next = events.last().map_or(from, |event| event.number + 1);
         Ok(Page { events, next, lost })
     }
 
-    async fn shutdown(&self, _: Duration) -> Answer<()> {
+    async fn shutdown(&self, grace: Duration) -> Answer<()> {
+        let mut next = self.next.subscribe();
+        if self.broken.contains("ears") && timeout(grace, next.wait_for(|_| self.is_gone())).await.is_ok() {
+            return Ok(());
+        }
         let mut state = self.state("shutdown")?;
-        let ids: Vec<_> = state.tasks.keys().cloned().collect();
-        for id in ids {
+        for id in state.tasks.keys().cloned().collect::<Vec<_>>() {
             self.end(&mut state, &id, None, 143);
         }
-        let reason = String::new();
-        self.tell(&mut state, None, None, 0, Happened::VmEnded { reason, orderly: true });
+        self.tell(&mut state, None, None, 0, Happened::VmEnded { reason: String::new(), orderly: true });
         state.gone = true;
         drop(state);
         self.next.send_modify(|_| ());

@@ -77,9 +77,7 @@ impl Actor {
     ) {
         match request {
             Request::Create(_, reply) => drop(reply.send(Err(SandboxRefusal::Ending.into()))),
-            Request::Pause(reply) | Request::Resume(reply) => {
-                drop(reply.send(Err(SandboxRefusal::Ending.into())));
-            }
+            Request::Pause(reply) => drop(reply.send(Err(SandboxRefusal::Ending.into()))),
             Request::Shutdown { how, reply } => {
                 if let Shutdown::Whole { grace } = how {
                     asked.within(vm, bounded(grace));
@@ -92,7 +90,8 @@ impl Actor {
             | Request::KernelLog(_)
             | Request::Ready(_)
             | Request::Metrics(_)
-            | Request::Ping(_)) => drop(self.serve(request)),
+            | Request::Ping(_)
+            | Request::Resume(_)) => drop(self.serve(request)),
         }
     }
 
