@@ -1,4 +1,4 @@
-//! A guest's end that somebody wants sooner than it was asked for, while it lasts.
+//! Ends that take their time: of a guest, while somebody wants it sooner; of a process, while its output is on its way.
 
 mod support;
 
@@ -8,6 +8,7 @@ use support::{Client, Container, Guest};
 use theca_proto::containerd::services::tasks::v1::kill_request::PidOrAll;
 use theca_proto::containerd::services::tasks::v1::*;
 use theca_proto::theca::agent::v1::*;
+use tokio::io::AsyncReadExt;
 use tokio::task::JoinHandle;
 use tonic::Code;
 
@@ -53,4 +54,29 @@ async fn a_shutdown_is_cut_short_by_one_with_less_patience() {
     shutdown.await.unwrap();
     assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
     assert_eq!(guest.cgroups(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_a_process_wrote_is_known_to_be_with_the_host_though_others_hold_its_output() {
+    let guest = Guest::start();
+    let mut client = guest.client().await;
+    client.create_silent("c", &Container::sh("sleep 1000; exit")).await.unwrap();
+    client.start("c").await.unwrap();
+    // More than pipe and connection hold, while nobody reads. The sleep goes on with the same output.
+    let line = "sleep 1000 & head -c 4000000 /dev/zero & wait $!; exit 3";
+    let (pid, mut io) = client.exec("c", "e", Client::shell(line), false).await.unwrap();
+    let mut agent = client.agent.clone();
+    let wait = WaitRequest { container_id: "c".into(), pid, output: true };
+    let written = tokio::spawn(async move { agent.wait(wait).await.unwrap().into_inner().exit_status });
+    let mut read = 0;
+    let mut buffer = vec![0; 1 << 16];
+    while read < 4_000_000 {
+        // The last of it may lie in the connection.
+        assert!(read > 3_000_000 || !written.is_finished(), "{read} bytes were read");
+        read += tokio::time::timeout(Duration::from_secs(20), io.stdout.read(&mut buffer))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    assert_eq!(tokio::time::timeout(Duration::from_secs(20), written).await.unwrap().unwrap(), 3);
 }

@@ -311,7 +311,11 @@ async fn unknown_and_known_ids_have_their_codes() {
     assert_eq!(release.code(), Code::FailedPrecondition, "{release}");
     let checkpoint = client.tasks.checkpoint(CheckpointTaskRequest::default()).await.unwrap_err();
     assert_eq!(checkpoint.code(), Code::Unimplemented, "{checkpoint}");
-    let wait = client.agent.wait(WaitRequest { container_id: "c".into(), pid: 999_999 }).await.unwrap_err();
+    let wait = client
+        .agent
+        .wait(WaitRequest { container_id: "c".into(), pid: 999_999, output: false })
+        .await
+        .unwrap_err();
     assert_eq!(wait.code(), Code::NotFound, "{wait}");
 }
 

@@ -14,12 +14,12 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::server::streams::{Claim, Streams};
 use crate::sys::tty;
-use crate::sys::watch::watch;
+use crate::sys::watch as readiness;
 
 /// As much as a pipe holds.
 const OUTPUT_BUFFER: usize = 64 << 10;
@@ -53,6 +53,10 @@ pub struct Prepared {
 #[derive(Debug)]
 pub struct Stdio {
     copies: tokio::sync::Mutex<JoinSet<()>>,
+    /// The process has ended: what it wrote is in the pipes, if it is not further.
+    ended: watch::Sender<bool>,
+    /// Received from by each output that still has something of that.
+    unwritten: watch::Sender<()>,
     close_stdin: Arc<Notify>,
     terminal: Option<Arc<AsyncFd<File>>>,
 }
@@ -96,6 +100,7 @@ impl Prepared {
     pub fn connect(self, terminal: Option<OwnedFd>) -> io::Result<Stdio> {
         let close_stdin = Arc::new(Notify::new());
         let mut copies = JoinSet::new();
+        let (ended, unwritten) = (watch::Sender::new(false), watch::Sender::new(()));
         let terminal = terminal.map(|fd| open(fd, Interest::READABLE | Interest::WRITABLE)).transpose()?;
         if let Some((claim, pipe)) = self.stdin {
             let target = match (pipe, &terminal) {
@@ -112,10 +117,10 @@ impl Prepared {
                 (None, terminal) => terminal.clone(),
             };
             if let Some(source) = source {
-                copies.spawn(copy_output(source, claim));
+                copies.spawn(copy_output(source, claim, ended.subscribe(), unwritten.subscribe()));
             }
         }
-        Ok(Stdio { copies: copies.into(), close_stdin, terminal })
+        Ok(Stdio { copies: copies.into(), ended, unwritten, close_stdin, terminal })
     }
 }
 
@@ -133,6 +138,14 @@ impl Stdio {
         }
     }
 
+    /// The process has ended: waits until all that it wrote was taken by the connection to the host. The streams are still open
+    /// if others can write to them.
+    pub fn written(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.ended.send_replace(true);
+        let unwritten = self.unwritten.clone();
+        async move { unwritten.closed().await }
+    }
+
     /// Waits until all output is with the host, but not for ever, and then lets go of the streams.
     pub async fn finish(&self, patience: Duration) {
         let mut copies = self.copies.lock().await;
@@ -145,25 +158,47 @@ impl Stdio {
 fn open(fd: OwnedFd, interest: Interest) -> io::Result<Arc<AsyncFd<File>>> {
     let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
     fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    watch(File::from(fd), interest).map(Arc::new)
+    readiness::watch(File::from(fd), interest).map(Arc::new)
 }
 
-/// Guest to host. When the host has hung up, the pipe closes and the process learns of it as from any closed pipe.
-async fn copy_output(source: Arc<AsyncFd<File>>, claim: Claim) {
+/// Guest to host. When the host has hung up, the pipe closes and the process learns of it as from any closed pipe. `unwritten` is
+/// dropped when the pipe is found empty after the process's end.
+async fn copy_output(
+    source: Arc<AsyncFd<File>>,
+    claim: Claim,
+    mut ended: watch::Receiver<bool>,
+    unwritten: watch::Receiver<()>,
+) {
     let Some(mut stream) = claim.stream().await else { return };
+    let mut unwritten = Some(unwritten);
     loop {
-        let Ok(mut ready) = source.readable().await else { break };
+        let mut ready = tokio::select! {
+            biased;
+            // Nobody tells that a pipe is empty: it is asked, until it says so.
+            Ok(_) = ended.wait_for(|ended| *ended), if unwritten.is_some() => None,
+            ready = source.readable() => match ready {
+                Ok(ready) => Some(ready),
+                Err(_) => break,
+            },
+        };
         // Only now, so that a silent process costs no buffer.
         let mut buffer = vec![0; OUTPUT_BUFFER];
-        match ready.try_io(|source| source.get_ref().read(&mut buffer)) {
+        let read = match &mut ready {
+            Some(ready) => match ready.try_io(|source| source.get_ref().read(&mut buffer)) {
+                Ok(read) => read,
+                Err(_would_block) => continue,
+            },
+            None => source.get_ref().read(&mut buffer),
+        };
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => unwritten = None,
             // A terminal whose last user is gone fails with EIO.
-            Ok(Ok(0) | Err(_)) => break,
-            Ok(Ok(length)) => {
+            Ok(0) | Err(_) => break,
+            Ok(length) => {
                 if stream.write_all(&buffer[..length]).await.is_err() {
                     return;
                 }
             }
-            Err(_would_block) => {}
         }
     }
     let _ = stream.shutdown().await;

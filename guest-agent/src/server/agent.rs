@@ -42,8 +42,11 @@ impl Agent for Service {
     }
 
     async fn wait(&self, request: Request<WaitRequest>) -> Answer<WaitResponse> {
-        let WaitRequest { container_id, pid } = request.into_inner();
-        let exit = self.sandbox.wait(&container_id, pid).await?;
+        let WaitRequest { container_id, pid, output } = request.into_inner();
+        let exit = match output {
+            false => self.sandbox.wait(&container_id, pid).await?,
+            true => self.sandbox.wait_for_output(&container_id, pid).await?,
+        };
         Ok(Response::new(WaitResponse { exit_status: exit.status, exited_at: convert::timestamp(exit.at) }))
     }
 

@@ -151,7 +151,7 @@ impl Client {
     }
 
     pub async fn wait(&mut self, id: &str, pid: u32) -> u32 {
-        let waiting = self.agent.wait(WaitRequest { container_id: id.into(), pid });
+        let waiting = self.agent.wait(WaitRequest { container_id: id.into(), pid, ..Default::default() });
         tokio::time::timeout(PATIENCE, waiting)
             .await
             .expect("it does not end")

@@ -21,7 +21,7 @@ pub const READY_PORT: u32 = 1025;
 /// Port of the agent's streams in the guest.
 pub const STREAM_PORT: u32 = 1026;
 
-/// How long one call of an [`Agent`] may take, but for [`Agent::wait`] and the graces that are added. Generous, for a guest may be
+/// How long one call of an [`Agent`] may take, but for [`Agent::wait`], [`Agent::wait_for_output`] and the graces that are added. Generous, for a guest may be
 /// emulated on a machine with much else to do; a guest that hangs is noticed all the same. Whoever waits for a keeper that asks
 /// its agent has to wait for longer.
 pub const LONGEST_CALL: Duration = Duration::from_secs(60);
@@ -190,6 +190,9 @@ pub trait Agent: Send + Sync + fmt::Debug {
     ) -> Result<u32, AgentError>;
     /// Answers the exit status once the process has ended.
     async fn wait(&self, container: &ContainerId, pid: u32) -> Result<u32, AgentError>;
+    /// Answers once the process has ended and all that it wrote is on its way, which takes as long as nobody reads it. Others
+    /// may hold its streams open all the same.
+    async fn wait_for_output(&self, container: &ContainerId, pid: u32) -> Result<(), AgentError>;
     /// Sends a signal.
     async fn kill(&self, container: &ContainerId, target: Target, signal: u32) -> Result<(), AgentError>;
     /// Sets a terminal's size.

@@ -150,10 +150,16 @@ impl Agent for GrpcAgent {
     }
 
     async fn wait(&self, container: &ContainerId, pid: u32) -> Result<u32, AgentError> {
-        let request = agent::WaitRequest { container_id: container.to_string(), pid };
-        // The one call without a bound: a process may run for ever.
+        let request = agent::WaitRequest { container_id: container.to_string(), pid, output: false };
+        // Without a bound: a process may run for ever.
         let waited = self.agent().wait(request).await;
         waited.map(|exit| exit.into_inner().exit_status).map_err(|status| convert::agent::error(&status))
+    }
+
+    async fn wait_for_output(&self, container: &ContainerId, pid: u32) -> Result<(), AgentError> {
+        let request = agent::WaitRequest { container_id: container.to_string(), pid, output: true };
+        // Without a bound either: a reader may take its time.
+        self.agent().wait(request).await.map(drop).map_err(|status| convert::agent::error(&status))
     }
 
     async fn kill(&self, container: &ContainerId, target: Target, signal: u32) -> Result<(), AgentError> {

@@ -1,6 +1,7 @@
-//! Sandboxes that are asked to end with much patience, while others have less.
+//! Sandboxes that are asked to end with much patience, while others have less; processes that end before their output is read.
 
 use super::*;
+use crate::task::stdio::Readers;
 
 const PATIENT: Duration = Duration::from_secs(600);
 
@@ -69,4 +70,33 @@ async fn a_stop_is_cut_short_by_a_signal_to_the_keeper() {
     scene.sandbox.terminate().await;
     soon(stop).await.unwrap().unwrap();
     scene.ends_without_trace().await;
+}
+
+/// For everybody who only waits for time.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn an_exit_waits_for_a_reader_that_is_there_until_the_process_is_killed() {
+    let scene = Scene::begin("floods", SandboxOptions::default());
+    let path = fifo(scene.root.path(), "stdout");
+    let _reader = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+    let mut task = scene.task("web");
+    task.io = IoRequest { stdout: Some(Target::Fifo(path)), readers: Readers::AreThere, ..task.io };
+    scene.sandbox.create(task).await.unwrap();
+    scene.start("web").await.unwrap();
+    scene.agent.end(FIRST_PID, 7);
+    assert!(timeout(Duration::from_millis(500), scene.wait("web")).await.is_err(), "nobody has read it");
+    pass(Duration::from_secs(3600)).await;
+    assert!(timeout(Duration::from_millis(500), scene.wait("web")).await.is_err(), "it was given up");
+    scene.agent.refuse("kill", Code::NotFound, "process 100 has ended");
+    let kill = |reply| TaskRequest::Kill { which: None, signal: 9, all: true, reply };
+    let killed = scene.sandbox.ask_task(&"web".parse().unwrap(), kill).await.unwrap_err();
+    assert_eq!(killed.to_string(), "process already finished");
+    pass(Duration::from_secs(15)).await;
+    assert_eq!(soon(scene.wait("web")).await.unwrap().status, 7);
+    scene.sandbox.shutdown(true).await.unwrap();
 }

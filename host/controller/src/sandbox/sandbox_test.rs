@@ -328,7 +328,7 @@ async fn a_killed_vmm_ends_its_tasks_as_if_they_were_killed() {
     let error = scene.create("other").await.unwrap_err();
     assert!(
         matches!(&error, Error::VmEnded(end) if end.to_string().contains("killed by signal 9")),
-        "{error}"
+        "{error:?}"
     );
     assert_eq!(scene.delete("web").await.unwrap().1.status, 137);
     scene.sandbox.shutdown(false).await.unwrap();

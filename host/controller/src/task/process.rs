@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use tokio::time::timeout;
-use tracing::warn;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
 
 use super::stdio::{Drain, IoRequest, Stdio};
 use super::{Exit, Kept, state::Phase};
@@ -23,6 +23,8 @@ const KILLED: u32 = 137;
 const REASON: Duration = Duration::from_secs(5);
 /// Status of a process of which the agent cannot tell how it ended.
 const UNKNOWN: u32 = 255;
+/// After a process's end its streams mostly end at once. If they do not, the agent is asked for the reason.
+const STREAMS_END: Duration = Duration::from_millis(200);
 /// A VM whose agent cannot be reached is on its way down; after this it is helped.
 const DYING: Duration = Duration::from_secs(2);
 
@@ -186,9 +188,21 @@ pub async fn ended(vm: Vm, container: ContainerId, guest_pid: u32, drain: Option
     };
     let at = SystemTime::now();
     if let Some(drain) = drain {
-        drain.finish().await;
+        drain.finish(output_written(&vm, &container, guest_pid)).await;
     }
     Ended { exit: Exit { status, at }, memory_kills }
+}
+
+/// Answers when the guest has sent all that the process wrote, or can never tell: then the streams' ends or its silence do.
+async fn output_written(vm: &Vm, container: &ContainerId, guest_pid: u32) {
+    sleep(STREAMS_END).await;
+    match vm.agent.wait_for_output(container, guest_pid).await {
+        Ok(()) | Err(AgentError::Refused { .. }) => {}
+        Err(error) => {
+            debug!(%container, guest_pid, %error, "the agent does not tell when all output is sent");
+            std::future::pending().await
+        }
+    }
 }
 
 /// How many processes of the container the guest's kernel has killed for memory. No word from the guest is none.

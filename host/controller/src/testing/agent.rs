@@ -139,6 +139,9 @@ impl Agent for FakeAgent {
             _ = broken.wait_for(|broken| *broken) => Err(AgentError::Unreachable("broken off".into())),
         }
     }
+    async fn wait_for_output(&self, container: &ContainerId, pid: u32) -> Result<(), AgentError> {
+        self.wait(container, pid).await.map(drop)
+    }
     async fn kill(&self, container: &ContainerId, target: Target, signal: u32) -> Result<(), AgentError> {
         self.note("kill", format_args!("{container} {target:?} {signal}"))?;
         match (target, signal) {

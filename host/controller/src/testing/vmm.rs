@@ -19,6 +19,7 @@ const VARIABLE: &str = "THECA_FAKE_VMM";
 /// Makes a program in `folder` that behaves as `behaviour` says:
 ///
 /// - `boots`: its guest dials, and writes `hello` to each output stream;
+/// - `floods`: the same, and much more than `hello`;
 /// - `hangs-up`: its guest dials, and soon loses that connection;
 /// - `redials`: its guest dials again, and powers off when that connection is closed;
 /// - `refuses`: it cannot build the machine;
@@ -58,8 +59,9 @@ fn be_a_vmm() {
             Request::Configure(config) => {
                 let listener = config.vsock.unwrap().listener;
                 let listener = UnixListener::from(fds.swap_remove(listener.0.into()));
+                let said = if behaviour == "floods" { "hello\n".repeat(1 << 18) } else { "hello\n".into() };
                 thread::spawn(move || {
-                    listener.incoming().flatten().for_each(|stream| drop(serve_stream(stream)))
+                    listener.incoming().flatten().for_each(|stream| drop(serve_stream(stream, &said)))
                 });
                 reply(Reply::Done);
             }
@@ -102,7 +104,7 @@ fn dial(control: &Channel) -> UnixStream {
     ours
 }
 
-fn serve_stream(stream: UnixStream) -> std::io::Result<()> {
+fn serve_stream(stream: UnixStream, said: &str) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -110,7 +112,7 @@ fn serve_stream(stream: UnixStream) -> std::io::Result<()> {
     line.clear();
     reader.read_line(&mut line)?;
     if line.ends_with("-out\n") {
-        (&stream).write_all(b"hello\n")?;
+        (&stream).write_all(said.as_bytes())?;
     }
     Ok(())
 }

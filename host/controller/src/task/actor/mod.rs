@@ -199,10 +199,27 @@ impl Task {
             (false, Some(pid)) => Target::Process(pid),
             (false, None) => return Err(TaskRefusal::AlreadyFinished.into()),
         };
-        match self.vm.agent.kill(&self.id, target, signal).await {
+        let killed = self.vm.agent.kill(&self.id, target, signal).await;
+        if signal == SIGKILL {
+            self.give_up_readers(which, all);
+        }
+        match killed {
             // It has ended, and is not told to have while its output is on its way.
             Err(AgentError::Refused { code: Code::NotFound, .. }) => Err(TaskRefusal::AlreadyFinished.into()),
             answer => self.told(answer).await,
+        }
+    }
+
+    /// Whoever kills does not want to wait for somebody who does not read. With init everything dies.
+    fn give_up_readers(&self, which: &Which, all: bool) {
+        let everyone = all || which.is_none();
+        let execs = self.execs.iter().map(|(exec, process)| (Some(exec), process));
+        for (exec, process) in execs.chain([(None, &self.init)]) {
+            if let ProcessState::Live(_, live) = &process.state
+                && (everyone || exec == which.as_ref())
+            {
+                live.stdio.unwanted();
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! A process's input and output: streams of the guest on one side, FIFOs, files and the log on the other.
 //!
 //! ```text
-//!   guest ── stdout stream ──▶ output pump ─▶ FIFO of the caller   (waits for its reader; see [`Readers`])
+//!   guest ── stdout stream ──▶ output pump ─▶ FIFO of the caller   (waits for its reader; see [`Readers`], [`patience`])
 //!                                        ├──▶ log                  (never waits)
 //!                                        └──▶ FIFOs of attachers   (waits a while, then drops them)
 //!   FIFO of the caller ─┐
@@ -16,6 +16,7 @@ mod fifo;
 mod input;
 pub mod log;
 mod output;
+mod patience;
 pub mod remote;
 
 use std::io;
@@ -31,6 +32,7 @@ use tracing::warn;
 use self::input::{Input, Source};
 use self::log::{SharedLog, StreamName};
 use self::output::{Output, Sink};
+use self::patience::{PATIENCE, Patience, Progress, Progressing};
 use self::remote::{RemoteError, Remotes};
 use super::AttachPaths;
 use super::state::TaskRefusal;
@@ -164,10 +166,14 @@ impl Opened {
     /// Dials a stream of the guest for each. The dials go on in the background: the guest claims a stream when it hears of
     /// the process, before or after.
     pub fn connect(self, guest: &Vsock) -> (Stdio, Drain) {
+        self.connect_with(guest, PATIENCE)
+    }
+
+    fn connect_with(self, guest: &Vsock, patience: Patience) -> (Stdio, Drain) {
         let number = next_number();
-        let (ended, seen) = watch::channel(false);
+        let (progress, seen) = watch::channel(Progress::default());
         let mut pumps = JoinSet::new();
-        let mut stdio = Stdio::default();
+        let mut stdio = Stdio { progress: progress.clone(), ..Stdio::default() };
         stdio.input = self.stdin.map(|source| {
             let stream = Stream { guest: guest.clone(), id: format!("{number}-in") };
             stdio.ids.stdin = Some(stream.id.clone());
@@ -180,11 +186,12 @@ impl Opened {
             };
             let stream = Stream { guest: guest.clone(), id: format!("{number}-{suffix}") };
             *id = Some(stream.id.clone());
-            let (output, pump) = Output::new(name, stream, sink, log, seen.clone());
+            let end = Progressing { patience, progress: seen.clone() };
+            let (output, pump) = Output::new(name, stream, sink, log, end);
             pumps.spawn(pump);
             stdio.outputs.push(output);
         }
-        (stdio, Drain { ended, pumps })
+        (stdio, Drain { progress, pumps })
     }
 }
 
@@ -230,6 +237,7 @@ pub struct Stdio {
     ids: StreamIds,
     input: Option<Input>,
     outputs: Vec<Output>,
+    progress: watch::Sender<Progress>,
 }
 
 impl Stdio {
@@ -243,6 +251,11 @@ impl Stdio {
         if let Some(input) = &mut self.input {
             input.close();
         }
+    }
+
+    /// The process was killed, and its end is not to wait for a reader that does not read.
+    pub fn unwanted(&self) {
+        self.progress.send_modify(|progress| progress.unwanted = true);
     }
 
     /// Joins further readers and a further writer.
@@ -273,16 +286,26 @@ impl Stdio {
 /// The outputs' pumps, to be waited for once the process has ended. Dropping it stops them at once.
 #[derive(Debug)]
 pub struct Drain {
-    ended: watch::Sender<bool>,
+    progress: watch::Sender<Progress>,
     pumps: JoinSet<()>,
 }
 
 impl Drain {
-    /// The process has ended: waits until its output is written. Bounded: what lingers on, like a child that inherited the
-    /// output, or a reader that does not read, is cut off after a while.
-    pub async fn finish(mut self) {
-        self.ended.send_replace(true);
-        while self.pumps.join_next().await.is_some() {}
+    /// The process has ended: waits until its output is written. `written` answers when the guest says that it has sent all. What
+    /// lingers on, like a child that inherited the output, is cut off after a while, and so are readers as [`patience`] has it.
+    pub async fn finish(mut self, written: impl Future<Output = ()>) {
+        self.progress.send_modify(|progress| progress.ended = true);
+        tokio::pin!(written);
+        let mut told = false;
+        loop {
+            tokio::select! {
+                pump = self.pumps.join_next() => if pump.is_none() { return },
+                () = &mut written, if !told => {
+                    told = true;
+                    self.progress.send_modify(|progress| progress.written = true);
+                }
+            }
+        }
     }
 }
 

@@ -8,19 +8,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::log::{SharedLog, StreamName};
+use super::patience::Progressing;
 use super::remote::Remotes;
 use super::{CHUNK, Readers, StdioError, Stream, Target, fifo};
 
-/// After the process's end: silence from the guest that is taken for the end of the output. Something it left behind may
-/// hold the output open for ever.
-const LINGER: Duration = Duration::from_secs(2);
-/// After the process's end: how long its own FIFO may take no byte. Before it, the process waits as long as it takes.
-const STALLED: Duration = Duration::from_secs(30);
 /// How long an attacher's FIFO may take no byte.
 const ATTACHED_STALLED: Duration = Duration::from_secs(10);
 /// Attachers that may join at once.
@@ -30,8 +26,8 @@ const JOINING: usize = 8;
 pub enum Sink {
     /// Nowhere; the log or attachers may have it.
     None,
-    /// To a FIFO.
-    Fifo(pipe::Sender),
+    /// To a FIFO, and who reads it.
+    Fifo(pipe::Sender, Readers),
     /// To the end of a file.
     File(File),
     /// To clients that attach to a stream.
@@ -48,7 +44,7 @@ impl Sink {
                     Readers::ComeAndGo => fifo::open_output(path),
                     Readers::AreThere => fifo::open_read_output(path),
                 };
-                fifo.map(Self::Fifo)
+                fifo.map(|fifo| Self::Fifo(fifo, readers))
             }
             Some(Target::Stream { name, .. }) => Ok(Self::Remote(remotes.claim_output(name)?)),
             Some(Target::File(path)) => {
@@ -73,10 +69,10 @@ impl Output {
         stream: Stream,
         sink: Sink,
         log: Option<SharedLog>,
-        ended: watch::Receiver<bool>,
+        end: Progressing,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (joining, joined) = mpsc::channel(JOINING);
-        let pump = Pump { name, sink, log, attached: Vec::new(), joined, ended };
+        let pump = Pump { name, sink, log, attached: Vec::new(), joined, end };
         (Self { name, joining }, pump.run(stream))
     }
 
@@ -99,7 +95,7 @@ struct Pump {
     log: Option<SharedLog>,
     attached: Vec<pipe::Sender>,
     joined: mpsc::Receiver<pipe::Sender>,
-    ended: watch::Receiver<bool>,
+    end: Progressing,
 }
 
 impl Pump {
@@ -118,7 +114,7 @@ impl Pump {
                     Ok(read @ 1..) => read,
                     _ => break,
                 },
-                () = after_end(&mut self.ended, LINGER) => {
+                () = self.end.lost_guest() => {
                     debug!(stream = stream.id, "the output of an ended process is still open and is cut off");
                     break;
                 }
@@ -137,8 +133,8 @@ impl Pump {
         let written = match &mut self.sink {
             Sink::None => Ok(()),
             Sink::File(file) => file.write_all(chunk),
-            Sink::Fifo(fifo) => write_fifo(fifo, chunk, &mut self.ended).await,
-            Sink::Remote(client) => send_remote(client, chunk, &mut self.ended).await,
+            Sink::Fifo(fifo, readers) => write_fifo(fifo, *readers, chunk, &mut self.end).await,
+            Sink::Remote(client) => send_remote(client, chunk, &mut self.end).await,
         };
         match written {
             Ok(()) => {}
@@ -147,7 +143,7 @@ impl Pump {
                 self.sink = Sink::None;
             }
             Err(error) => {
-                warn!(%error, "the output's reader is lost, with what was for it");
+                warn!(%error, "the output's reader does not read, and loses the rest");
                 self.sink = Sink::None;
             }
         }
@@ -161,40 +157,29 @@ impl Pump {
     }
 }
 
-/// Writes all of `chunk`, waiting for the reader: without bound while the process lives. That the reader has left is an
-/// error only of a FIFO that is open for writing alone.
+/// Writes all of `chunk`, waiting for the reader. That the reader has left is an error only of a FIFO that is open for writing
+/// alone.
 async fn write_fifo(
     fifo: &mut pipe::Sender,
+    readers: Readers,
     mut chunk: &[u8],
-    ended: &mut watch::Receiver<bool>,
+    end: &mut Progressing,
 ) -> io::Result<()> {
     while !chunk.is_empty() {
         tokio::select! {
             biased;
             written = fifo.write(chunk) => chunk = &chunk[written?..],
-            () = after_end(ended, STALLED) => return Err(io::ErrorKind::TimedOut.into()),
+            () = end.lost_reader(readers) => return Err(io::ErrorKind::TimedOut.into()),
         }
     }
     Ok(())
 }
 
 /// The same towards clients: they need not be there yet, or may have gone and come again.
-async fn send_remote(
-    client: &mpsc::Sender<Vec<u8>>,
-    chunk: &[u8],
-    ended: &mut watch::Receiver<bool>,
-) -> io::Result<()> {
+async fn send_remote(client: &mpsc::Sender<Vec<u8>>, chunk: &[u8], end: &mut Progressing) -> io::Result<()> {
     tokio::select! {
         biased;
         sent = client.send(chunk.to_vec()) => sent.map_err(|_| io::ErrorKind::BrokenPipe.into()),
-        () = after_end(ended, STALLED) => Err(io::ErrorKind::TimedOut.into()),
-    }
-}
-
-/// Answers `limit` after the process's end, counted from now if it has ended already.
-async fn after_end(ended: &mut watch::Receiver<bool>, limit: Duration) {
-    // When nobody is left to tell, nobody waits for the output either.
-    if ended.wait_for(|ended| *ended).await.is_ok() {
-        sleep(limit).await;
+        () = end.lost_reader(Readers::ComeAndGo) => Err(io::ErrorKind::TimedOut.into()),
     }
 }

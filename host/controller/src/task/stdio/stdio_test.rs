@@ -1,5 +1,6 @@
 //! Streams of a fake guest, copied to and from real FIFOs.
 
+use std::future::{pending, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,7 +62,7 @@ async fn output_is_in_fifo_and_log_when_the_drain_is_finished() {
 
     host.stream(&stdio, |ids| ids.stdout).await.write_all(b"hello\n").await.unwrap();
     host.stream(&stdio, |ids| ids.stderr).await.write_all(b"oops\n").await.unwrap();
-    drain.finish().await;
+    drain.finish(ready(())).await;
 
     assert_eq!(read_all(fifo).await, "hello\n");
     let log = std::fs::read_to_string(log_path).unwrap();
@@ -79,7 +80,7 @@ async fn output_held_open_by_a_survivor_does_not_hold_up_the_exit() {
     survivor.write_all(b"last words").await.unwrap();
 
     let before = Instant::now();
-    drain.finish().await;
+    drain.finish(ready(())).await;
     assert!((Duration::from_secs(2)..Duration::from_secs(10)).contains(&before.elapsed()));
     assert_eq!(read_all(fifo).await, "last words");
 }
@@ -105,7 +106,7 @@ async fn a_slow_reader_holds_the_process_back_and_loses_nothing() {
         }
         total
     });
-    drain.finish().await;
+    drain.finish(ready(())).await;
     assert!(reading.await.unwrap() >= 65536);
 }
 
@@ -134,10 +135,92 @@ async fn a_reader_that_was_there_and_has_left_holds_nothing_up() {
     let seen = tokio::spawn(read_all(attached));
     guest.write_all(b"\nshown\n").await.unwrap();
     drop(guest);
-    drain.finish().await;
+    drain.finish(ready(())).await;
     drop(stdio);
     assert!(seen.await.unwrap().ends_with("\nshown\n"));
     assert!(std::fs::read_to_string(log_path).unwrap().ends_with(" stdout F shown\n"));
+}
+
+/// Bounds that a test can wait out, far below what it gives a reader or a guest who are waited for.
+const HASTE: Patience = Patience {
+    lingering: Duration::from_millis(50),
+    untold: Duration::from_secs(60),
+    absent: Duration::from_millis(50),
+    unwanted: Duration::from_millis(50),
+};
+const LONG: Duration = Duration::from_millis(600);
+/// More than a FIFO and all that lies before it take.
+const MUCH: usize = 3 << 20;
+
+/// Much output of a process that has ended, whose reader has read nothing of it yet.
+async fn unread(host: &mut Host, readers: Readers) -> (Stdio, Drain, pipe::Receiver) {
+    let path = host.fifo("stdout");
+    let fifo = reader(&path);
+    let request = IoRequest { stdout: Some(Target::Fifo(path)), readers, ..IoRequest::default() };
+    let opened = Opened::open(&request, None, &Remotes::default()).unwrap();
+    let (stdio, drain) = opened.connect_with(&host.vsock, HASTE);
+    let mut guest = host.stream(&stdio, |ids| ids.stdout).await;
+    tokio::spawn(async move { guest.write_all(&vec![b'x'; MUCH]).await });
+    (stdio, drain, fifo)
+}
+
+#[tokio::test]
+async fn a_reader_that_is_there_may_pause_for_as_long_as_it_likes_and_loses_nothing() {
+    let mut host = Host::new();
+    let (_stdio, drain, fifo) = unread(&mut host, Readers::AreThere).await;
+    let reading = tokio::spawn(async move {
+        tokio::time::sleep(LONG).await;
+        read_all(fifo).await.len()
+    });
+    drain.finish(ready(())).await;
+    assert_eq!(reading.await.unwrap(), MUCH);
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_does_not_hold_up_the_exit() {
+    let mut host = Host::new();
+    let (_stdio, drain, fifo) = unread(&mut host, Readers::AreThere).await;
+    let finished = drain.finish(ready(()));
+    tokio::pin!(finished);
+    assert!(timeout(LONG, &mut finished).await.is_err());
+    drop(fifo);
+    timeout(Duration::from_secs(10), finished).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_exit_of_what_was_killed_does_not_wait_for_a_reader_that_does_not_read() {
+    let mut host = Host::new();
+    let (stdio, drain, _fifo) = unread(&mut host, Readers::AreThere).await;
+    let finished = drain.finish(ready(()));
+    tokio::pin!(finished);
+    assert!(timeout(LONG, &mut finished).await.is_err());
+    stdio.unwanted();
+    timeout(Duration::from_secs(10), finished).await.unwrap();
+}
+
+#[tokio::test]
+async fn readers_that_come_and_go_and_stay_away_do_not_hold_up_the_exit() {
+    let mut host = Host::new();
+    let (_stdio, drain, fifo) = unread(&mut host, Readers::ComeAndGo).await;
+    drop(fifo);
+    timeout(Duration::from_secs(10), drain.finish(ready(()))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_guest_that_gets_no_processor_may_send_its_last_words_late() {
+    let mut host = Host::new();
+    let path = host.fifo("stdout");
+    let fifo = reader(&path);
+    let request = IoRequest { stdout: Some(Target::Fifo(path)), ..IoRequest::default() };
+    let opened = Opened::open(&request, None, &Remotes::default()).unwrap();
+    let (stdio, drain) = opened.connect_with(&host.vsock, HASTE);
+    let mut guest = host.stream(&stdio, |ids| ids.stdout).await;
+    let finished = tokio::spawn(drain.finish(pending()));
+    tokio::time::sleep(LONG).await;
+    guest.write_all(b"late").await.unwrap();
+    drop(guest);
+    finished.await.unwrap();
+    assert_eq!(read_all(fifo).await, "late");
 }
 
 #[tokio::test]
@@ -154,7 +237,7 @@ async fn readers_that_come_and_go_find_what_was_written_between() {
     let read = timeout(Duration::from_secs(10), next.read(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(&buffer[..read], b"between");
     drop(guest);
-    drain.finish().await;
+    drain.finish(ready(())).await;
 }
 
 #[tokio::test]
@@ -243,7 +326,7 @@ async fn clients_reach_input_and_output_by_name() {
     let mut guest_out = host.stream(&stdio, |ids| ids.stdout).await;
     guest_out.write_all(b"said").await.unwrap();
     drop(guest_out);
-    drain.finish().await;
+    drain.finish(ready(())).await;
     let Ok(remote::Attached::Output(said, _)) = remotes.attach("web-stdout").await else {
         panic!("no output")
     };
