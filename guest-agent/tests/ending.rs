@@ -80,3 +80,37 @@ async fn what_a_process_wrote_is_known_to_be_with_the_host_though_others_hold_it
     }
     assert_eq!(tokio::time::timeout(Duration::from_secs(20), written).await.unwrap().unwrap(), 3);
 }
+
+#[tokio::test]
+async fn kill_does_not_wait_for_an_exec_that_the_container_holds_up() {
+    let guest = Guest::start();
+    let mut client = guest.client().await;
+    // Stops whatever comes into it, but for itself and its sleep.
+    let jailer = "echo ready; while :; do for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p -le 2 ] || kill -STOP $p; done; done";
+    let (_, mut io) = client.create("c", &Container::sh(&format!("sleep 1000 & {jailer}"))).await.unwrap();
+    client.start("c").await.unwrap();
+    io.expect("ready").await;
+    // One of them is seen before it has become its program.
+    let mut turns = 0..500;
+    let mut held = loop {
+        let turn = turns.next().expect("none is seen");
+        let mut client = client.clone();
+        let mut exec = tokio::spawn(async move {
+            client.exec("c", &format!("e{turn}"), Client::shell("exec sleep 1000"), false).await.map(drop)
+        });
+        match tokio::time::timeout(Duration::from_secs(3), &mut exec).await {
+            Ok(started) => started.unwrap().unwrap(),
+            Err(_) => break exec,
+        }
+    };
+    let get = client.tasks.get(GetTaskRequest { container_id: "c".into() });
+    tokio::time::timeout(Duration::from_secs(5), get).await.expect("it waits for the exec").unwrap();
+    let kill = client.kill("c", libc::SIGKILL, PidOrAll::All(true));
+    tokio::time::timeout(Duration::from_secs(5), kill).await.expect("it waits for the exec").unwrap();
+    assert_eq!(client.wait("c", 0).await, 137);
+    let held = tokio::time::timeout(Duration::from_secs(20), &mut held).await.unwrap();
+    let error = held.unwrap().unwrap_err();
+    assert!(matches!(error.code(), Code::FailedPrecondition | Code::NotFound), "{error}");
+    client.delete("c").await.unwrap();
+    assert_eq!((guest.cgroups(), guest.mounts()), (vec![], vec![]));
+}

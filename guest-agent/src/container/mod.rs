@@ -2,7 +2,8 @@
 //!
 //! A [`Container`] exists from Prepare to Release; between Create and Delete it has a [`Task`]. A verb holds the
 //! container's lock from its first check to its last effect, so that verbs on one container never mix; those on
-//! different containers do not wait for each other. Whether a task has ended is not stored: its init's exit says so.
+//! different containers do not wait for each other. Exec alone lets go of it meanwhile ([`exec`]). Whether a task has ended is not
+//! stored: its init's exit says so.
 
 mod create;
 mod delete;

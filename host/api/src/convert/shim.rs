@@ -58,7 +58,7 @@ pub fn exec(request: ExecRequest, exec: ExecId) -> Result<AddProcess, Error> {
 
 /// A process, if it has a pid: one that was added by another interface and not started has none yet.
 pub fn process(process: ProcessDetail) -> Option<types::Process> {
-    if process.phase == Phase::Added {
+    if matches!(process.phase, Phase::Added | Phase::Starting) {
         return None;
     }
     let told = super::process::wire(process);

@@ -95,7 +95,7 @@ pub fn state(request: v3::StateRequest, report: ProcessReport) -> v3::StateRespo
 /// Where a process stands.
 pub fn status(phase: Phase) -> Status {
     match phase {
-        Phase::Added | Phase::Created => Status::Created,
+        Phase::Added | Phase::Starting | Phase::Created => Status::Created,
         Phase::Running => Status::Running,
         Phase::Paused => Status::Paused,
         Phase::Stopped => Status::Stopped,

@@ -61,7 +61,11 @@ async fn end(
         other => other,
     };
     let mut exit = Box::pin(keeper.wait(""));
-    ended(keeper.kill("", number.unwrap_or(record.settings.stop_signal), false).await)?;
+    match keeper.kill("", number.unwrap_or(record.settings.stop_signal), false).await {
+        // A guest that does not take the signal will not do what it says.
+        Err(error) if error.is_late() => return keeper.put_to_death(true).await.map(drop),
+        asked => ended(asked)?,
+    }
     // Refused if it is not paused.
     let _ = keeper.resume().await;
     match patience {

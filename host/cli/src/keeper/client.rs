@@ -69,6 +69,11 @@ impl KeeperError {
         matches!(self, Self::Refused { code: Code::NOT_FOUND, .. })
     }
 
+    /// Whether no answer came in time, from the keeper or from the guest behind it.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Late { .. } | Self::Refused { code: Code::DEADLINE_EXCEEDED, .. })
+    }
+
     /// Whether the sandbox has ended, or ends: a keeper on its way out may still answer.
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Gone { .. } | Self::Refused { code: Code::UNAVAILABLE, .. })

@@ -28,12 +28,12 @@ impl Keeper {
             self.wait("").await
         };
         match tokio::time::timeout(DEATH, killed).await {
-            Ok(Err(error)) if !error.is_not_found() && !error.is_gone() => Err(error),
-            Ok(_) => Ok(Death::Process),
-            Err(_) => {
-                output::warn("the guest does not answer, and its VM is ended");
-                self.shutdown().await.map(|()| Death::Vm)
-            }
+            Ok(Err(error)) if error.is_late() => {}
+            Err(_) => {}
+            Ok(Err(error)) if !error.is_not_found() && !error.is_gone() => return Err(error),
+            Ok(_) => return Ok(Death::Process),
         }
+        output::warn("the guest does not answer, and its VM is ended");
+        self.shutdown().await.map(|()| Death::Vm)
     }
 }

@@ -34,6 +34,15 @@ fn a_detached_container_runs_until_it_is_stopped() {
 }
 
 #[test]
+fn a_stop_whose_signal_the_guest_does_not_take_kills() {
+    let fake = Fake::new();
+    sleeping(&fake, &["--name", "web"]);
+    assert_eq!(fake.theca(&["stop", "-s", "PWR", "-t", "3600", "web"]).out, "web\n");
+    let listed = fake.theca(&["ps", "-a"]).out;
+    assert!(listed.contains("Exited (137)"), "{listed}");
+}
+
+#[test]
 fn exec_runs_beside_init_with_its_own_exit_code() {
     let fake = Fake::new();
     sleeping(&fake, &["--name", "web", "-e", "A=1"]);

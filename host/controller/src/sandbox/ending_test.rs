@@ -1,4 +1,5 @@
-//! Sandboxes that are asked to end with much patience, while others have less; processes that end before their output is read.
+//! What takes its time holds up nothing else: a sandbox that is stopped with much patience, while others have less; an exit that
+//! waits for a reader; an exec that the container does not let start.
 
 use super::*;
 use crate::task::stdio::Readers;
@@ -99,4 +100,62 @@ async fn an_exit_waits_for_a_reader_that_is_there_until_the_process_is_killed() 
     pass(Duration::from_secs(15)).await;
     assert_eq!(soon(scene.wait("web")).await.unwrap().status, 7);
     scene.sandbox.shutdown(true).await.unwrap();
+}
+
+/// A task with an exec that the guest takes an hour to start, and who waits for that.
+async fn starting() -> (Scene, crate::task::TaskHandle, JoinHandle<Result<u32>>) {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    scene.start("web").await.unwrap();
+    scene.agent.delay("exec", Duration::from_secs(3600));
+    let task = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
+    let (exec, io) = ("shell".parse().unwrap(), IoRequest::default());
+    let add = AddProcess { exec, io, spec: b"{}".to_vec(), kept: Kept::UntilDelete };
+    task.ask(|reply| TaskRequest::Exec(Box::new(add), reply)).await.unwrap();
+    let asked = task.clone();
+    let start = async move { asked.ask(|reply| TaskRequest::Start(shell(), reply)).await };
+    let start = tokio::spawn(start);
+    while scene.agent.calls().last().is_none_or(|call| call != "exec web") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    (scene, task, start)
+}
+
+fn shell() -> Option<crate::id::ExecId> {
+    Some("shell".parse().unwrap())
+}
+
+#[tokio::test]
+async fn an_exec_that_takes_its_time_to_start_holds_up_nothing_else() {
+    let (scene, task, start) = starting().await;
+    assert_eq!(soon(scene.phase("web")).await.unwrap(), Phase::Running);
+    let report = soon(task.ask(|reply| TaskRequest::State(shell(), reply))).await.unwrap();
+    assert_eq!((report.phase, report.pid), (Phase::Starting, 0));
+    for refused in [
+        soon(task.ask(|reply| TaskRequest::Start(shell(), reply))).await.map(drop),
+        soon(task.ask(|reply| TaskRequest::Delete(shell(), reply))).await.map(drop),
+    ] {
+        assert!(refused.unwrap_err().to_string().ends_with("a process that is being started"));
+    }
+    soon(task.ask(|reply| TaskRequest::CloseIo(shell(), reply))).await.unwrap();
+    assert!(!start.is_finished());
+    pass(Duration::from_secs(3600)).await;
+    soon(start).await.unwrap().unwrap();
+    let report = soon(task.ask(|reply| TaskRequest::State(shell(), reply))).await.unwrap();
+    assert_eq!(report.phase, Phase::Running);
+    scene.sandbox.shutdown(true).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_is_killed_and_deleted_while_an_exec_starts() {
+    let (scene, task, start) = starting().await;
+    soon(task.ask(|reply| TaskRequest::Kill { which: None, signal: 9, all: true, reply })).await.unwrap();
+    // Its exec may have become something whose end is to be told first, but for so long only.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    pass(Duration::from_secs(15)).await;
+    assert_eq!(soon(scene.wait("web")).await.unwrap().status, 137);
+    soon(scene.delete("web")).await.unwrap();
+    assert!(soon(start).await.unwrap().is_err());
+    scene.sandbox.shutdown(false).await.unwrap();
+    scene.ends_without_trace().await;
 }

@@ -50,6 +50,8 @@ pub struct Process {
 pub enum ProcessState {
     /// An exec that was described.
     Added,
+    /// An exec that the guest sets up, which may take a while.
+    Starting(Stdio),
     /// It exists in the guest.
     Live(Stage, Live),
     /// It has ended, and had this pid in the guest.
@@ -106,6 +108,7 @@ impl Process {
     pub fn phase(&self) -> Phase {
         match &self.state {
             ProcessState::Added => Phase::Added,
+            ProcessState::Starting(_) => Phase::Starting,
             ProcessState::Live(Stage::Created, _) => Phase::Created,
             ProcessState::Live(Stage::Running, _) => Phase::Running,
             ProcessState::Live(Stage::Paused, _) => Phase::Paused,
@@ -121,6 +124,15 @@ impl Process {
         }
     }
 
+    /// Its streams, as soon as there are any.
+    pub fn stdio_mut(&mut self) -> Option<&mut Stdio> {
+        match &mut self.state {
+            ProcessState::Starting(stdio) => Some(stdio),
+            ProcessState::Live(_, live) => Some(&mut live.stdio),
+            _ => None,
+        }
+    }
+
     /// Its pid in the guest while it exists.
     pub fn guest_pid(&self) -> Option<u32> {
         match &self.state {
@@ -132,7 +144,7 @@ impl Process {
     /// Its pid in the guest, also after its end; 0 before it has started.
     pub fn guest_pid_ever(&self) -> u32 {
         match &self.state {
-            ProcessState::Added => 0,
+            ProcessState::Added | ProcessState::Starting(_) => 0,
             ProcessState::Live(_, live) => live.guest_pid,
             ProcessState::Stopped(guest_pid, _) => *guest_pid,
         }

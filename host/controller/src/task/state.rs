@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   init:                 Created ─▶ Running ⇄ Paused ─▶ Stopped
-//!   exec:  Added ───────────────────▶ Running ─────────▶ Stopped
+//!   exec:  Added ──────▶ Starting ──▶ Running ─────────▶ Stopped
 //! ```
 
 /// Where a process stands.
@@ -10,6 +10,8 @@
 pub enum Phase {
     /// An exec that was described and not started.
     Added,
+    /// An exec that the guest sets up.
+    Starting,
     /// An init that waits for Start.
     Created,
     /// It runs.
@@ -137,6 +139,7 @@ fn name(verb: Verb) -> &'static str {
 fn describe(phase: Phase) -> &'static str {
     match phase {
         Phase::Added => "was not started",
+        Phase::Starting => "is being started",
         Phase::Created => "was created and not started",
         Phase::Running => "is running",
         Phase::Paused => "is paused",
@@ -188,6 +191,7 @@ mod tests {
         //                       start exec kill pause resume resize close update attach delete
         for (phase, row) in [
             (Phase::Added, "        y    -    -    -     -      -      -     -      -      y"),
+            (Phase::Starting, "     -    -    -    -     -      -      y     -      -      -"),
             (Phase::Running, "      -    -    y    -     -      y      y     -      y      -"),
             (Phase::Stopped, "      -    -    -    -     -      -      y     -      -      y"),
         ] {

@@ -85,7 +85,7 @@ impl FakeAgent {
         self.refusals.lock().unwrap().insert(call, refusal);
     }
 
-    /// Makes `call`, which is `pause` or `info`, take so long.
+    /// Makes `call`, which is `exec`, `pause` or `info`, take so long.
     pub fn delay(&self, call: &'static str, time: Duration) {
         self.delays.lock().unwrap().insert(call, time);
     }
@@ -130,6 +130,7 @@ impl Agent for FakeAgent {
         _: Vec<u8>,
     ) -> Result<u32, AgentError> {
         self.note("exec", container)?;
+        self.take_time("exec").await;
         Ok(self.new_pid())
     }
     async fn wait(&self, _: &ContainerId, pid: u32) -> Result<u32, AgentError> {

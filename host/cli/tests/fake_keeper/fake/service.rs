@@ -15,6 +15,9 @@ use ttrpc::Code;
 use super::process::{Process, StartFailure, Stdio3};
 use super::{Ledger, Shared};
 
+/// SIGPWR, which this guest never comes to take.
+const UNHEARD: u32 = 30;
+
 /// See the module.
 pub struct Service {
     pub ledger: Shared,
@@ -93,6 +96,12 @@ impl task::task_ttrpc::Task for Service {
 
     async fn kill(&self, request: task::KillRequest) -> Answer<()> {
         self.called(format!("kill {}", request.signal));
+        if request.signal == UNHEARD {
+            return Err(status(
+                Code::DEADLINE_EXCEEDED,
+                "the agent in the guest did not answer Kill within 60 s",
+            ));
+        }
         let process = self.process(&request.exec_id)?;
         match process.kill(request.signal.try_into().unwrap()) {
             true => Ok(()),

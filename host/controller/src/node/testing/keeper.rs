@@ -59,7 +59,7 @@ impl Proc {
 
     fn report(&self, exec: Option<ExecId>) -> ProcessReport {
         let phase = match self.phase {
-            table::Phase::Added | table::Phase::Created => Phase::Created,
+            table::Phase::Added | table::Phase::Starting | table::Phase::Created => Phase::Created,
             table::Phase::Running => Phase::Running,
             table::Phase::Paused => Phase::Paused,
             table::Phase::Stopped => Phase::Stopped,

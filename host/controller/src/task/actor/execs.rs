@@ -7,12 +7,16 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use super::Task;
+use super::ends::watch_end;
 use crate::bundle;
 use crate::error::{Error, Result};
 use crate::id::ExecId;
+use crate::sandbox::Reply;
 use crate::sandbox::history::Happening;
-use crate::task::process::Process;
+use crate::task::create::explain;
+use crate::task::process::{Live, Process, ProcessState, Stage};
 use crate::task::state::{Phase, Verb};
+use crate::task::stdio::Opened;
 use crate::task::{AddProcess, Exit, Kept};
 
 /// How long the end of an exec can be asked for that is forgotten by itself: long enough for a request that was under way.
@@ -34,6 +38,57 @@ impl Task {
         }
         self.tell(&which, Happening::ExecAdded);
         Ok(())
+    }
+
+    /// Has the guest start it, and does not wait for that: the container can hold it up. [`Task::exec_started`] answers `reply`.
+    pub(super) fn start_exec(&mut self, exec: ExecId, reply: Reply<u32>) {
+        let asked = self.ask_to_start(&exec);
+        match asked {
+            Ok(answer) => drop(self.starting.spawn(async move { (exec, reply, answer.await) })),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn ask_to_start(&mut self, exec: &ExecId) -> Result<impl Future<Output = Result<u32>> + Send + use<>> {
+        self.accept(&Some(exec.clone()), Verb::Start)?;
+        let process = self.execs.get_mut(exec).ok_or_else(|| Error::UnknownExec(exec.clone()))?;
+        let (stdio, drain) = Opened::open(&process.io, None, &self.remotes)?.connect(&self.vm.vsock);
+        let (ids, terminal, spec) = (stdio.ids(), process.io.terminal, process.spec.clone());
+        process.state = ProcessState::Starting(stdio);
+        process.drain = Some(drain);
+        let (vm, id) = (self.vm.clone(), self.id.clone());
+        Ok(async move {
+            match vm.agent.exec(&id, ids, terminal, spec).await {
+                Ok(guest_pid) => Ok(guest_pid),
+                Err(error) => Err(explain(&vm, error).await),
+            }
+        })
+    }
+
+    /// The guest has started it, or has not: then it can be tried again.
+    pub(super) fn exec_started(&mut self, exec: ExecId, reply: Reply<u32>, started: Result<u32>) {
+        let Some(process) = self.execs.get_mut(&exec) else { return };
+        let state = std::mem::replace(&mut process.state, ProcessState::Added);
+        let answer = match (started, state) {
+            (Ok(guest_pid), ProcessState::Starting(stdio)) => {
+                process.state = ProcessState::Live(Stage::Running, Live { guest_pid, stdio });
+                watch_end(&mut self.ends, &self.vm, &self.id, Some(exec.clone()), process);
+                self.tell(&Some(exec), Happening::ExecStarted);
+                Ok(self.vm.vmm.pid())
+            }
+            (started, _) => {
+                process.drain = None;
+                if process.kept == Kept::ForAWhile {
+                    self.keep_for(UNSTARTED, &exec, Phase::Added);
+                }
+                started
+            }
+        };
+        // Whoever asked may be gone.
+        let _ = reply.send(answer);
+        if !self.has_live_execs() {
+            self.tell_init_end();
+        }
     }
 
     pub(super) async fn delete_exec(&mut self, exec: ExecId) -> Result<(u32, Exit)> {
@@ -81,7 +136,9 @@ impl Task {
         }
     }
 
+    /// Whether an exec runs or may come to run.
     pub(super) fn has_live_execs(&self) -> bool {
-        self.execs.values().any(|exec| exec.guest_pid().is_some())
+        let lives = |exec: &Process| matches!(exec.state, ProcessState::Starting(_) | ProcessState::Live(..));
+        self.execs.values().any(lives)
     }
 }

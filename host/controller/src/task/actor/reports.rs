@@ -14,7 +14,7 @@ impl Task {
         let phase = process.phase();
         Ok(ProcessReport {
             bundle: self.bundle.clone(),
-            pid: if phase == Phase::Added { 0 } else { self.vm.vmm.pid() },
+            pid: if matches!(phase, Phase::Added | Phase::Starting) { 0 } else { self.vm.vmm.pid() },
             phase,
             io: process.io.clone(),
             exit: process.exit(),
