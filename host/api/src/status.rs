@@ -59,6 +59,7 @@ fn code(error: &Error) -> Code {
             RemoteError::Name(_) => Code::INVALID_ARGUMENT,
         },
         Error::InvalidId(_) | Error::Invalid(_) | Error::Stdio(_) => Code::INVALID_ARGUMENT,
+        Error::Bundle(BundleError::Late { .. }) => Code::DEADLINE_EXCEEDED,
         Error::Bundle(BundleError::TooLarge(_)) => Code::RESOURCE_EXHAUSTED,
         Error::Bundle(BundleError::Unsupported(_)) | Error::Unsupported(_) => Code::UNIMPLEMENTED,
         Error::Bundle(_) => Code::INVALID_ARGUMENT,

@@ -12,6 +12,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -37,6 +38,14 @@ pub enum BundleError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// It was not read in time.
+    #[error("the bundle {} was not read within {} s: the file system that it or a root is on may hang", folder.display(), limit.as_secs())]
+    Late {
+        /// The bundle.
+        folder: PathBuf,
+        /// How long that could take.
+        limit: Duration,
     },
     /// It is too large.
     #[error("{} has more than {MAX_CONFIG} bytes", .0.display())]
@@ -81,8 +90,13 @@ impl Bundle {
     }
 
     /// Its init, an OCI `Process` as JSON; empty without one.
-    pub fn into_process(mut self) -> Vec<u8> {
-        self.spec.remove("process").map(|process| process.to_string().into_bytes()).unwrap_or_default()
+    pub fn process(&self) -> Vec<u8> {
+        self.spec.get("process").map(|process| process.to_string().into_bytes()).unwrap_or_default()
+    }
+
+    /// The same, when nothing else is wanted.
+    pub fn into_process(self) -> Vec<u8> {
+        self.process()
     }
 
     /// The whole specification, as JSON.

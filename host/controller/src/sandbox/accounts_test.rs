@@ -181,3 +181,13 @@ async fn a_paused_sandbox_is_asked_for_nothing_until_it_goes_on() {
     scene.start("web").await.unwrap();
     assert!(!scene.sandbox.metrics().await.unwrap().files.is_empty());
 }
+
+#[tokio::test]
+async fn what_init_is_can_be_told_though_its_bundle_cannot_be_read() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    fs::remove_dir_all(scene.root.path().join("bundle")).unwrap();
+    let told = scene.sandbox.ask_task(&"web".parse().unwrap(), TaskRequest::Processes).await.unwrap();
+    assert_eq!(String::from_utf8(told[0].spec.clone()).unwrap(), r#"{"args":["sh"]}"#);
+    scene.sandbox.shutdown(true).await.unwrap();
+}

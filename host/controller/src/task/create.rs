@@ -28,6 +28,8 @@ pub struct Creation {
     pub bundle: PathBuf,
     /// The specification as the guest gets it.
     pub spec: GuestSpec,
+    /// Its init as the bundle has it: an OCI `Process` as JSON.
+    pub process: Vec<u8>,
     /// Its root file system.
     pub layers: Vec<PlacedLayer>,
     /// What its root was asked to be.
@@ -73,7 +75,8 @@ impl Creation {
             Ok(guest_pid) => {
                 self.timeline.mark("task_created");
                 let live = Live { guest_pid, stdio };
-                Ok((vm, Process::live(self.io.clone(), Stage::Created, live, drain)))
+                let process = std::mem::take(&mut self.process);
+                Ok((vm, Process::live(self.io.clone(), process, Stage::Created, live, drain)))
             }
             Err(error) => {
                 if let Err(error) = agent.release(&self.id).await {

@@ -33,7 +33,7 @@ const DYING: Duration = Duration::from_secs(2);
 pub struct Process {
     /// Its input and output, as asked.
     pub io: IoRequest,
-    /// An OCI `Process` as JSON, for an exec.
+    /// An OCI `Process` as JSON.
     pub spec: Vec<u8>,
     /// Until when it is known, for an exec.
     pub kept: Kept,
@@ -94,9 +94,9 @@ impl Process {
     }
 
     /// An init that exists.
-    pub fn live(io: IoRequest, stage: Stage, live: Live, drain: Drain) -> Self {
+    pub fn live(io: IoRequest, spec: Vec<u8>, stage: Stage, live: Live, drain: Drain) -> Self {
         let (exit, kept) = (watch::Sender::new(None), Kept::default());
-        Self { io, spec: Vec::new(), kept, state: ProcessState::Live(stage, live), exit, drain: Some(drain) }
+        Self { io, spec, kept, state: ProcessState::Live(stage, live), exit, drain: Some(drain) }
     }
 
     /// Lets others see its end through `exit`.

@@ -1,10 +1,19 @@
 //! Requests for a task: what the host can check is checked here, the rest is left to the task's own actor.
+//!
+//! Bundles and disks may be on a file system that hangs, which is no fault of the containers that run: they are read on a thread
+//! of their own, and not for ever.
 
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::{Actor, Event};
 use crate::agent::{GuestDisk, GuestSpec};
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, BundleError};
 use crate::error::{Error, Result};
 use crate::sandbox::slots::PlaceError;
 use crate::sandbox::state::{Decision, SandboxState, Wish};
@@ -14,31 +23,61 @@ use crate::task::create::Creation;
 use crate::task::rootfs::{self, Layer, PlacedLayer, RootfsError};
 use crate::vmm::Vmm;
 
+/// How long reading a bundle and opening its disks may take.
+const READING: Duration = Duration::from_secs(30);
+
+/// A request whose bundle was read.
+pub struct Read {
+    request: CreateTask,
+    /// The specification as the guest gets it.
+    spec: GuestSpec,
+    /// Init as the bundle has it.
+    process: Vec<u8>,
+    layers: Vec<Layer>,
+}
+
 /// A request that passed the host's checks.
 struct Plan {
     decision: Decision,
-    /// The specification as the guest gets it.
+    request: CreateTask,
     spec: GuestSpec,
+    process: Vec<u8>,
     layers: Vec<PlacedLayer>,
 }
 
 impl Actor {
-    /// Begins a task, and the VM before it if there is none. `reply` hears of it when the container exists.
+    /// Reads what a task is made of; [`Actor::bundle_read`] goes on.
     pub(super) fn create(&mut self, request: CreateTask, reply: Reply<u32>) {
-        let plan = match self.plan(&request) {
+        if let Err(error) = self.accept_task(&request) {
+            return drop(reply.send(Err(error)));
+        }
+        self.reading += 1;
+        let sandbox = self.state.vmm().map(Vmm::pid);
+        self.events.spawn(async move {
+            let folder = request.bundle.clone();
+            let read = apart(folder, READING, move || read(request, sandbox)).await;
+            Event::BundleRead(Box::new(read), reply)
+        });
+    }
+
+    /// Begins a task, and the VM before it if there is none. `reply` hears of it when the container exists.
+    pub(super) fn bundle_read(&mut self, read: Result<Read>, reply: Reply<u32>) {
+        self.reading -= 1;
+        let Plan { decision, request, spec, process, layers } = match read.and_then(|read| self.plan(read)) {
             Ok(plan) => plan,
             Err(error) => return drop(reply.send(Err(error))),
         };
-        if plan.decision == Decision::BootFirst {
+        if decision == Decision::BootFirst {
             self.boot();
         }
         self.had_task = true;
-        let disks: Vec<_> = plan.layers.iter().map(|layer| layer.disk().clone()).collect();
+        let disks: Vec<_> = layers.iter().map(|layer| layer.disk().clone()).collect();
         let creation = Creation {
             id: request.id.clone(),
             bundle: request.bundle,
-            spec: plan.spec,
-            layers: plan.layers,
+            spec,
+            process,
+            layers,
             rootfs: request.rootfs,
             io: request.io,
             log: request.log,
@@ -81,17 +120,19 @@ impl Actor {
         }
     }
 
-    /// An error leaves nothing behind: slots are the last thing taken.
-    fn plan(&mut self, request: &CreateTask) -> Result<Plan> {
+    /// Whether a task of this name may come to be.
+    fn accept_task(&self, request: &CreateTask) -> Result<Decision> {
         if self.tasks.contains_key(&request.id) {
             return Err(Error::ContainerExists(request.id.clone()));
         }
-        let decision = self.decide(Wish::Create)?;
-        let bundle = Bundle::read(&request.bundle)?;
-        let layers = rootfs::layers(&request.rootfs, bundle.root_folder())?;
-        let sandbox = self.state.vmm().map(Vmm::pid);
-        let spec = bundle.into_guest_spec(&request.id, request.io.terminal, sandbox)?;
-        Ok(Plan { decision, spec, layers: self.place(layers)? })
+        self.decide(Wish::Create)
+    }
+
+    /// Much may have happened while the bundle was read. An error leaves nothing behind: slots are the last thing taken.
+    fn plan(&mut self, read: Read) -> Result<Plan> {
+        let Read { request, spec, process, layers } = read;
+        let decision = self.accept_task(&request)?;
+        Ok(Plan { decision, request, spec, process, layers: self.place(layers)? })
     }
 
     fn place(&mut self, layers: Vec<Layer>) -> Result<Vec<PlacedLayer>> {
@@ -120,5 +161,48 @@ impl Actor {
             }
         }
         Ok(placed)
+    }
+}
+
+fn read(request: CreateTask, sandbox: Option<u32>) -> Result<Read> {
+    let bundle = Bundle::read(&request.bundle)?;
+    let layers = rootfs::layers(&request.rootfs, bundle.root_folder())?;
+    let process = bundle.process();
+    let spec = bundle.into_guest_spec(&request.id, request.io.terminal, sandbox)?;
+    Ok(Read { request, spec, process, layers })
+}
+
+/// Reads what a task in `folder` is made of, on a thread of its own. One that hangs is left alone: nobody waits for it, not even
+/// the keeper's end.
+async fn apart<T: Send + 'static>(
+    folder: PathBuf,
+    limit: Duration,
+    read: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (done, answer) = oneshot::channel();
+    let thread = thread::Builder::new().name("bundle".into()).spawn(move || drop(done.send(read())));
+    if let Err(source) = thread {
+        return Err(BundleError::Read { path: folder, source }.into());
+    }
+    match timeout(limit, answer).await {
+        Ok(read) => read.map_err(|_| Error::Gone)?,
+        Err(_) => Err(BundleError::Late { folder, limit }.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bundle_on_a_file_system_that_hangs_is_given_up_and_holds_up_nothing() {
+        let (release, hang) = std::sync::mpsc::channel::<()>();
+        let limit = Duration::from_millis(100);
+        let reading = apart("/bundle".into(), limit, move || Ok(hang.recv().is_ok()));
+        let others = async { tokio::task::yield_now().await };
+        let (read, ()) = tokio::join!(reading, others);
+        assert!(matches!(read, Err(Error::Bundle(BundleError::Late { .. }))), "{read:?}");
+        drop(release);
+        assert!(apart("/bundle".into(), Duration::from_secs(20), || Ok(true)).await.unwrap());
     }
 }

@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
+use self::creating::Read;
 use super::boot::{BootError, Vm};
 use super::slots::Slots;
 use super::state::{Circumstances, Decision, Ending, SandboxState, Wish};
@@ -54,6 +55,8 @@ enum Event {
     OutOfMemory(ContainerId, mpsc::Receiver<ContainerId>),
     /// Somebody got an answer from the guest.
     Answered,
+    /// What a task is to be made of was read, or not.
+    BundleRead(Box<Result<Read>>, Reply<u32>),
 }
 
 /// The owner of a sandbox.
@@ -64,6 +67,8 @@ pub struct Actor {
     slots: Slots,
     tasks: BTreeMap<ContainerId, TaskHandle>,
     had_task: bool,
+    /// Tasks whose bundle is being read.
+    reading: usize,
     booted: watch::Sender<Booted>,
     supervisor: Option<JoinHandle<()>>,
     events: JoinSet<Event>,
@@ -96,6 +101,7 @@ impl Actor {
             slots: Slots::default(),
             tasks: BTreeMap::new(),
             had_task: false,
+            reading: 0,
             booted: watch::Sender::new(None),
             supervisor: None,
             events: JoinSet::new(),
@@ -108,10 +114,7 @@ impl Actor {
     /// Serves until the sandbox is to end, then ends it.
     pub async fn run(mut self) {
         self.watch_parent();
-        self.events.spawn(async {
-            sleep(UNUSED).await;
-            Event::Unused
-        });
+        self.watch_use();
         self.write_record();
         self.boot_ahead();
         let over = loop {
@@ -199,6 +202,7 @@ impl Actor {
                 }
             }
             Event::ParentEnded => return Some(Over::ParentEnded),
+            Event::Unused if self.reading > 0 => self.watch_use(),
             Event::Unused => {
                 if !self.had_task && !self.setup.options.hold {
                     return Some(Over::Unused);
@@ -211,8 +215,16 @@ impl Actor {
                 self.next_kill(killed);
             }
             Event::Answered => {}
+            Event::BundleRead(read, reply) => self.bundle_read(*read, reply),
         }
         None
+    }
+
+    fn watch_use(&mut self) {
+        self.events.spawn(async {
+            sleep(UNUSED).await;
+            Event::Unused
+        });
     }
 
     /// The agent, if it can answer.
@@ -233,7 +245,7 @@ impl Actor {
 
     fn decide(&self, wish: Wish) -> Result<Decision> {
         let circumstances = Circumstances {
-            tasks: self.tasks.len(),
+            tasks: self.tasks.len() + self.reading,
             had_task: self.had_task,
             ephemeral: self.setup.options.ephemeral,
             hold: self.setup.options.hold,

@@ -1,7 +1,6 @@
 //! What a task tells of itself. Nothing here changes it or asks the guest.
 
 use super::Task;
-use crate::bundle::Bundle;
 use crate::error::Result;
 use crate::id::ExecId;
 use crate::task::process::Process;
@@ -32,11 +31,8 @@ impl Task {
 
     /// Init first, then the others by their names.
     pub(super) fn processes(&self) -> Vec<ProcessDetail> {
-        let mut init = detail(None, &self.init);
-        // Kept in the bundle already, and so not here.
-        init.spec = Bundle::read(&self.bundle).map(Bundle::into_process).unwrap_or_default();
         let execs = self.execs.iter().map(|(exec, process)| detail(Some(exec), process));
-        std::iter::once(init).chain(execs).collect()
+        std::iter::once(detail(None, &self.init)).chain(execs).collect()
     }
 }
 
