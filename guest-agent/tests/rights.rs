@@ -144,6 +144,23 @@ async fn memory_and_processes_are_limited_and_counted() {
 }
 
 #[tokio::test]
+async fn a_limit_that_is_to_be_checked_is_refused_while_more_is_in_use() {
+    let guest = Guest::start();
+    let mut client = guest.client().await;
+    client.create_silent("c", &Container::sh("sleep 1000; exit")).await.unwrap();
+    client.start("c").await.unwrap();
+    let update = |limit: u64| {
+        let resources = json!({"memory": {"limit": limit, "checkBeforeUpdate": true}}).to_string();
+        UpdateRequest { container_id: "c".into(), resources: resources.into() }
+    };
+    client.agent.update(update(1 << 30)).await.unwrap();
+    let error = client.agent.update(update(4096)).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::FailedPrecondition);
+    assert!(error.message().starts_with("memory is not limited to 4096 bytes, for "), "{error}");
+    assert_eq!(guest.cgroup_file("c", "memory.max"), "1073741824\n");
+}
+
+#[tokio::test]
 async fn no_signal_is_ignored_unasked() {
     let guest = Guest::start();
     let mut client = guest.client().await;

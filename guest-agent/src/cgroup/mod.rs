@@ -61,6 +61,17 @@ pub enum CgroupError {
         /// Such as `hugetlb.2MB.max`.
         file: String,
     },
+    /// An update asked to be refused rather than to end processes.
+    #[error(
+        "memory is not limited to {limit} bytes, for {used} bytes are in use: free some, choose a higher limit, or leave out \
+         checkBeforeUpdate"
+    )]
+    InUse {
+        /// As asked.
+        limit: u64,
+        /// As counted.
+        used: u64,
+    },
     /// The kernel refused the device filter.
     #[error("failed to attach the device filter")]
     DeviceFilter(#[source] io::Error),
@@ -201,6 +212,12 @@ impl Cgroup {
     /// How many of its processes the kernel has killed for memory; `None` without the memory controller.
     pub fn oom_kills(&self) -> Option<u64> {
         events::value(&self.read("memory.events").ok()?, "oom_kill")
+    }
+
+    /// Refuses a limit of memory that is less than what is in use.
+    pub fn fits_below(&self, limit: u64) -> Result<()> {
+        let used = self.read("memory.current")?.trim().parse().unwrap_or(0);
+        if used > limit { Err(CgroupError::InUse { limit, used }) } else { Ok(()) }
     }
 
     /// Stops all processes; answers when they have stopped.

@@ -22,6 +22,13 @@ pub fn parse(json: &[u8]) -> Result<LinuxResources, SpecError> {
     serde_json::from_slice(json).map_err(|source| SpecError::Parse { what: "resources", source })
 }
 
+/// A new limit of memory that is to be set only if what is in use fits below it. Says nothing for a container that is being
+/// created: it uses none.
+pub fn checked_limit(resources: &LinuxResources) -> Option<u64> {
+    let memory = resources.memory().as_ref().filter(|memory| memory.check_before_update() == Some(true))?;
+    memory.limit().filter(|limit| *limit > 0).and_then(|limit| u64::try_from(limit).ok())
+}
+
 /// Translates everything but devices.
 pub fn settings(resources: &LinuxResources) -> Result<Settings, SpecError> {
     let mut settings = Settings::new();
@@ -238,6 +245,19 @@ mod tests {
         assert_eq!(settings[1], ("memory.max".into(), "100".into()));
         assert!(of(r#"{"memory":{"limit":100,"swap":50}}"#).is_err());
         assert!(of(r#"{"memory":{"swap":50}}"#).is_err());
+    }
+
+    #[test]
+    fn a_limit_is_checked_only_when_that_is_asked_for() {
+        for (memory, checked) in [
+            (r#"{"limit":100,"checkBeforeUpdate":true}"#, Some(100)),
+            (r#"{"limit":-1,"checkBeforeUpdate":true}"#, None),
+            (r#"{"limit":100,"checkBeforeUpdate":false}"#, None),
+            (r#"{"limit":100}"#, None),
+        ] {
+            let resources = parse(format!(r#"{{"memory":{memory}}}"#).as_bytes()).unwrap();
+            assert_eq!(checked_limit(&resources), checked, "{memory}");
+        }
     }
 
     #[test]

@@ -17,6 +17,10 @@ impl Sandbox {
             let field = "linux.resources.devices".to_owned();
             return Err(SpecError::Unsupported { field, reason }.into());
         }
-        Ok(task.cgroup.apply(&resources::settings(&resources)?)?)
+        let settings = resources::settings(&resources)?;
+        if let Some(limit) = resources::checked_limit(&resources) {
+            task.cgroup.fits_below(limit)?;
+        }
+        Ok(task.cgroup.apply(&settings)?)
     }
 }
