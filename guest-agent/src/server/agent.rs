@@ -13,12 +13,14 @@ use tonic::{Request, Response, Status};
 use super::{Stop, convert, kernel};
 use crate::container::Sandbox;
 
+/// The service: what the host needs beside the verbs on tasks.
 pub struct Service {
     sandbox: Arc<Sandbox>,
     stop: Stop,
 }
 
 impl Service {
+    /// Serves `sandbox`, and gives the word to `stop` once it was shut down.
     pub fn new(sandbox: Arc<Sandbox>, stop: Stop) -> Self {
         Self { sandbox, stop }
     }

@@ -19,10 +19,12 @@ use crate::rootfs::{DiskSpec, Layers, SuppliedFile};
 const MAX_FILES: usize = 16;
 const MAX_FILE_BYTES: usize = 256 << 10;
 
+/// A time, as the wire has it.
 pub fn timestamp(at: SystemTime) -> Option<Timestamp> {
     Some(at.into())
 }
 
+/// Where a root's layers are. INVALID_ARGUMENT where there is none.
 pub fn layers(rootfs: Option<agent::Rootfs>) -> Result<Layers, Status> {
     let rootfs = rootfs.ok_or_else(|| Status::invalid_argument("a container needs a root file system"))?;
     let disk = |disk: agent::Disk| DiskSpec {
@@ -50,6 +52,7 @@ pub fn files(files: Vec<agent::File>) -> Result<Vec<SuppliedFile>, Status> {
     Ok(files.into_iter().map(file).collect())
 }
 
+/// How what was forgotten had ended.
 pub fn deleted(container_id: String, deleted: Deleted) -> tasks::DeleteResponse {
     tasks::DeleteResponse {
         container_id,
@@ -58,6 +61,7 @@ pub fn deleted(container_id: String, deleted: Deleted) -> tasks::DeleteResponse 
     }
 }
 
+/// A task, with the specification as it came.
 pub fn task(described: Described) -> types::Task {
     let Names { stdin, stdout, stderr, terminal } = described.init.names.clone();
     types::Task {
@@ -73,6 +77,7 @@ pub fn task(described: Described) -> types::Task {
     }
 }
 
+/// A process; of one that the container started itself only the pid is known.
 pub fn process((member, state): (Member, State)) -> types::Process {
     match member {
         Member::Own(pid) => types::Process { pid, status: status(state).into(), ..Default::default() },
@@ -103,6 +108,7 @@ fn known_process(process: &Process, state: State) -> types::Process {
     }
 }
 
+/// Where a task or process stands.
 pub fn status(status: State) -> types::Status {
     match status {
         State::Created => types::Status::Created,
@@ -131,6 +137,7 @@ pub fn told(container: &str, Told { pid, what }: Told) -> types::Event {
     }
 }
 
+/// Something that happened to a container.
 pub fn event(event: Event) -> agent::Event {
     let happening = match event.happening {
         Happening::OutOfMemory => agent::event::Event::Oom(agent::OutOfMemory {}),

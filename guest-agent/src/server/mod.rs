@@ -4,6 +4,7 @@
 
 mod agent;
 mod convert;
+mod filter;
 pub mod kernel;
 mod shim;
 pub mod status;

@@ -17,12 +17,14 @@ use super::{Stop, convert};
 use crate::container::{Error, ExecRequest, Sandbox, Target};
 use crate::process::stdio::Names;
 
+/// The service: it decodes, calls one verb of the sandbox, and encodes.
 pub struct Service {
     sandbox: Arc<Sandbox>,
     stop: Stop,
 }
 
 impl Service {
+    /// Serves the containers of `sandbox`; streams of events end with `stop`.
     pub fn new(sandbox: Arc<Sandbox>, stop: Stop) -> Self {
         Self { sandbox, stop }
     }

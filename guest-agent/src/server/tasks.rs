@@ -7,14 +7,17 @@ use theca_proto::containerd::services::tasks::v1::*;
 use tonic::{Request, Response, Status};
 
 use super::convert;
+use super::filter::Filter;
 use crate::container::{ExecRequest, Sandbox, Target};
 use crate::process::stdio::Names;
 
+/// The service: it decodes, calls one verb of the sandbox, and encodes.
 pub struct Service {
     sandbox: Arc<Sandbox>,
 }
 
 impl Service {
+    /// Serves the containers of `sandbox`.
     pub fn new(sandbox: Arc<Sandbox>) -> Self {
         Self { sandbox }
     }
@@ -59,10 +62,9 @@ impl Tasks for Service {
     }
 
     async fn list(&self, request: Request<ListTasksRequest>) -> Answer<ListTasksResponse> {
-        if !request.into_inner().filter.is_empty() {
-            return Err(Status::unimplemented("tasks of a guest are listed without a filter"));
-        }
-        let tasks = self.sandbox.list().await?.into_iter().map(convert::task).collect();
+        let filter = Filter::parse(&request.into_inner().filter)?;
+        let tasks = self.sandbox.list().await?.into_iter().filter(|task| filter.accepts(task));
+        let tasks = tasks.map(convert::task).collect();
         Ok(Response::new(ListTasksResponse { tasks }))
     }
 
