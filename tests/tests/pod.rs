@@ -161,3 +161,24 @@ fn traffic_of_a_container_is_counted_until_it_is_deleted() {
     assert_eq!(pod.client.stats("c").unwrap_err().code(), Code::NotFound);
     pod.remove();
 }
+
+#[test]
+fn a_pod_that_is_being_stopped_answers_and_its_containers_can_be_killed() {
+    let pod = Pod::start(Theca::new());
+    let line = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.1; done";
+    pod.run("deaf", &own(["network", "ipc", "uts", "pid", "mount"]), line);
+    pod.printed("deaf", 1);
+    let patient = pod.thecad.client();
+    // No test takes that long.
+    let stopping = std::thread::spawn(move || patient.stop_sandbox("pod", 3600));
+    assert_eq!(pod.printed("deaf", 2)[1], "asked");
+    assert_eq!(pod.client.phase("deaf").unwrap(), Phase::Running);
+    pod.client.stats("deaf").unwrap();
+    let late = pod.client.exec("deaf", &["true"]).unwrap_err();
+    assert!(late.message().contains("shutting down"), "{late}");
+    assert!(!stopping.is_finished());
+    pod.client.kill("deaf").unwrap();
+    stopping.join().unwrap().unwrap();
+    assert_eq!(pod.client.wait_sandbox("pod").unwrap(), 0);
+    pod.remove();
+}
