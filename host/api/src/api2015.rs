@@ -51,7 +51,10 @@ impl Api2015 {
         };
         match self.node.delete_task(&namespace, &id, true).await {
             Ok(_) | Err(Error::UnknownContainer(_)) => {}
-            Err(error) => tracing::error!(container = %id, %error, "a container that did not start stays"),
+            Err(error) => {
+                tracing::warn!(container = %id, %error, "a container that did not start stays for now");
+                self.node.give_up_task(&namespace, &id);
+            }
         }
         Err(failed)
     }

@@ -127,6 +127,16 @@ async fn a_container_that_does_not_start_is_not_there_afterwards() {
 }
 
 #[tokio::test]
+async fn a_container_that_did_not_start_goes_as_soon_as_it_can() {
+    let client = Client::new().await;
+    client.bench.keepers.broken.lock().unwrap().extend(["start", "delete"]);
+    refused(client.create("web").await, Code::Internal, "it is broken");
+    assert_eq!(client.state().await.containers.len(), 1);
+    client.bench.keeper("web").works_again();
+    client.until(0).await;
+}
+
+#[tokio::test]
 async fn the_end_of_what_never_started_is_no_event_whenever_one_listens() {
     let client = Client::new().await;
     let (node, namespace) = (&client.bench.node, &client.bench.namespace);

@@ -10,6 +10,7 @@
 //! It lies beside the keepers' own folders, where it goes with the machine's next boot as they do: then nothing is believed
 //! that is not there. No namespace's name begins with a dot.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,9 @@ pub struct SandboxEntry {
     /// How many changes were told.
     #[serde(default)]
     pub revision: u64,
+    /// Containers that it is about to have, and that are to be deleted with their end.
+    #[serde(default)]
+    pub passing: BTreeSet<ContainerId>,
 }
 
 impl SandboxEntry {
@@ -81,6 +85,7 @@ impl SandboxEntry {
             failure: None,
             cursor: 1,
             revision: 0,
+            passing: BTreeSet::new(),
         }
     }
 }

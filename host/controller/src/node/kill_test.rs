@@ -24,7 +24,9 @@ const STEPS: usize = 16;
 const MOMENTS: usize = 24;
 
 const SANDBOXES: [&str; 2] = ["s0", "s1"];
-const CONTAINERS: [&str; 2] = ["c0", "c1"];
+/// The last is one of 2015: its exit deletes it.
+const CONTAINERS: [&str; 3] = ["c0", "c1", PASSING];
+const PASSING: &str = "c2";
 const EXECS: [&str; 2] = ["e0", "e1"];
 
 /// What a reader was told by one node after the other.
@@ -98,7 +100,8 @@ impl Story {
             (18, Some(keeper)) => keeper.die(),
             (19, Some(keeper)) => keeper.vm_dies("it panicked"),
             _ => {
-                let task = self.bench.task(c, (verb != 8).then_some(s));
+                let mut task = self.bench.task(c, (verb != 8).then_some(s));
+                task.delete_at_exit = c == PASSING;
                 let call = ask(&node, &ns, verb, s, c, e, task);
                 tokio::select! {
                     () = self.bench.life.over() => {}
@@ -155,6 +158,10 @@ impl Story {
             }
         }
         assert_eq!(running, self.bench.keepers.count(), "{:#?}", self.steps);
+        for task in node.tasks(ns).await.unwrap().iter().filter(|task| task.container.as_str() == PASSING) {
+            let lives = matches!(task.init.phase, Phase::Running | Phase::Paused);
+            assert!(lives, "{:?} stays: {:#?}", task.init, self.steps);
+        }
         self.ears.lock().unwrap().hear();
         self.bench.life.ends_after(Some(self.chance.below(MOMENTS)));
     }

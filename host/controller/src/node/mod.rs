@@ -108,7 +108,7 @@ impl Node {
             tokio::select! {
                 () = tokio::time::sleep(events::RETURN) => {
                     node.shared.bus.returned();
-                    recovery::sweep(&node, true);
+                    recovery::settle(&node);
                 }
                 () = closing => {}
             }

@@ -9,6 +9,7 @@ use tracing::{debug, error, warn};
 use super::Node;
 use super::error::{Error, Result};
 use super::events::What;
+use super::journal::SandboxEntry;
 use super::keeper::{Keeper, Page};
 use super::sandbox::handle::{Handle, Request};
 use super::sandbox::mirror::{Mirror, News};
@@ -48,6 +49,23 @@ impl Node {
         }
         self.follow_up(handle, &news);
         news
+    }
+
+    /// Changes what is written down of a sandbox and is not told. What cannot be written down does not change.
+    pub(in crate::node) fn amend(
+        &self,
+        handle: &Arc<Handle>,
+        amend: impl FnOnce(&mut SandboxEntry) -> Result<()>,
+    ) -> Result<()> {
+        {
+            let mut mirror = handle.mirror();
+            let mut entry = mirror.entry.clone();
+            amend(&mut entry)?;
+            self.shared.journal.sandboxes.put(&handle.namespace, entry.clone())?;
+            mirror.entry = entry;
+        }
+        handle.changed();
+        Ok(())
     }
 
     /// Told first and written down afterwards: what was not told must not be lost. The sandbox's entry comes last; a process

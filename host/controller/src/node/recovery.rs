@@ -9,6 +9,8 @@
 //! | ready or paused | gone | stopped with 255, its tasks with 137, told once; nothing of it is left |
 //! | stopped | – | stopped, until somebody fetches that |
 //!
+//! A container of 2015 that has ended, or was never started, is deleted: nobody else will do it.
+//!
 //! After a boot of the machine nothing is written down any more, and nothing runs.
 
 use std::sync::Arc;
@@ -67,9 +69,19 @@ pub async fn recover(node: &Node) {
     sweep(node, false);
 }
 
+/// What a creation that was cut off has left in the journal goes, when its keeper had time to tell of the container.
+pub fn settle(node: &Node) {
+    for handle in node.shared.sandboxes(None) {
+        if handle.keeper().is_some() {
+            node.change(&handle, Mirror::forget_passing);
+        }
+    }
+    sweep(node, true);
+}
+
 /// Removes bundles that no container has: their creation was cut off. In a namespace where something runs, a keeper may be about
 /// to tell of one that the process before asked it for; there they go when it had time to (`late`).
-pub fn sweep(node: &Node, late: bool) {
+fn sweep(node: &Node, late: bool) {
     let shared = &node.shared;
     for (namespace, id) in shared.journal.all_bundles() {
         let runs = |handle: &Arc<Handle>| {
@@ -167,6 +179,7 @@ async fn reach(node: &Node, namespace: &Namespace, id: &SandboxId) -> Answer<Opt
 pub async fn found(actor: &mut Actor, keeper: Option<Arc<dyn Keeper>>) {
     let (node, handle) = (actor.node.clone(), actor.handle.clone());
     let entry = handle.mirror().entry.clone();
+    let here: Vec<_> = handle.mirror().tasks.keys().cloned().collect();
     let runs = matches!(entry.standing, Standing::Ready | Standing::Paused);
     match keeper {
         Some(keeper) => adopt(&node, &handle, actor, keeper).await,
@@ -177,6 +190,8 @@ pub async fn found(actor: &mut Actor, keeper: Option<Arc<dyn Keeper>>) {
         // What was to come again has come.
         handle.mirror().retold.clear();
     }
+    // The last node may have told an end and not come to what follows from that.
+    node.delete_left(&handle, here);
 }
 
 async fn adopt(node: &Node, handle: &Arc<Handle>, actor: &mut Actor, keeper: Arc<dyn Keeper>) {

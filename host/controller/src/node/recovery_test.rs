@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::sandbox::Standing;
-use super::task::{Exec, Phase};
+use super::task::{CreateTask, Exec, Phase};
 use super::testing::{Bench, container, heard, sandbox, told};
 use super::values::Io;
 use super::{Error, Kind, ProcessName};
@@ -115,6 +115,37 @@ async fn a_node_that_begins_again_finds_everything_and_tells_what_it_missed_once
     let mut events = bench.node.subscribe(&ns);
     bench.keeper("pod").exit(&web, None, 1);
     assert_eq!(told(&mut events, 2).await, ["web exec-exited 1", "web exited 1"], "nothing is told twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_with_its_end_goes_also_when_thecad_ended_in_between() {
+    let mut bench = Bench::new().await;
+    let ns = bench.namespace.clone();
+    bench.sandbox("pod").await;
+    for (id, sandbox) in [("own", None), ("joined", Some("pod")), ("waits", None), ("runs", None)] {
+        let create = CreateTask { delete_at_exit: true, ..bench.task(id, sandbox) };
+        bench.node.create_task(&ns, create).await.unwrap();
+        if id != "waits" {
+            bench.node.start_task(&ns, &container(id)).await.unwrap();
+        }
+    }
+    // The exits are told and written down, and the deletions do not work.
+    bench.keeper("own").fails("delete");
+    bench.keeper("pod").fails("delete");
+    bench.keeper("own").exit(&container("own"), None, 3);
+    bench.keeper("pod").exit(&container("joined"), None, 4);
+    settle().await;
+    assert_eq!(bench.node.tasks(&ns).await.unwrap().len(), 4);
+    bench.kill().await;
+    settle().await;
+    assert_eq!(bench.node.tasks(&ns).await.unwrap().len(), 3, "one was waiting for a start that cannot come");
+    bench.keeper("own").works_again();
+    bench.keeper("pod").works_again();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let tasks = bench.node.tasks(&ns).await.unwrap();
+    let left: Vec<_> = tasks.iter().map(|task| (task.container.as_str(), task.init.phase)).collect();
+    assert_eq!(left, [("runs", Phase::Running)]);
+    assert_eq!(bench.keepers.count(), 2, "the pod, and what runs");
 }
 
 #[tokio::test(start_paused = true)]

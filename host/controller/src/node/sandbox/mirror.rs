@@ -61,7 +61,7 @@ pub struct News {
     pub entry_changed: bool,
     /// Records that changed.
     pub changed: Vec<ContainerId>,
-    /// Tasks whose init has ended.
+    /// Tasks whose init has ended, or will never be started.
     pub ended: Vec<ContainerId>,
     /// Tasks that are gone.
     pub gone: Vec<ContainerId>,
@@ -126,7 +126,12 @@ impl Mirror {
             if self.tasks.contains_key(&container) {
                 return;
             }
-            let expected = self.expected.remove(&container).unwrap_or_default();
+            let passing = self.entry.passing.remove(&container);
+            let expected = self.expected.remove(&container).unwrap_or_else(|| {
+                // Whoever asked for it went with an earlier process.
+                news.ended.extend(passing.then(|| container.clone()));
+                Expected { delete_at_exit: passing, ..Expected::default() }
+            });
             let record = Record {
                 container: container.clone(),
                 sandbox: self.entry.create.id.clone(),
@@ -280,6 +285,13 @@ impl Mirror {
     /// Whether a process of it may still tell its end.
     pub fn has_live_tasks(&self) -> bool {
         self.tasks.values().any(|record| record.init.phase != Phase::Stopped)
+    }
+
+    /// What was about to be created here by a process that ended then is not waited for any longer.
+    pub fn forget_passing(&mut self) -> News {
+        let (before, expected) = (self.entry.passing.len(), &self.expected);
+        self.entry.passing.retain(|container| expected.contains_key(container));
+        News { entry_changed: self.entry.passing.len() != before, ..News::default() }
     }
 
     /// Whether it has no task, and none is being created.

@@ -18,7 +18,7 @@ use crate::node::error::{Error, Result};
 use crate::node::journal::SandboxEntry;
 use crate::node::keeper::NewTask;
 use crate::node::sandbox::handle::{Handle, Request};
-use crate::node::sandbox::mirror::Expected;
+use crate::node::sandbox::mirror::{Expected, News};
 use crate::node::sandbox::{CreateSandbox, Resources};
 use crate::node::store::ContainerRecord;
 use crate::node::template::OCI_SPEC;
@@ -101,9 +101,23 @@ impl Node {
                 delete_at_exit: create.delete_at_exit,
             },
         );
-        let made = self.make_in(&handle, create, bundle, joined.is_none()).await;
+        let written = match create.delete_at_exit && joined.is_some() {
+            // Should this process end in the middle, the next one knows what it is not to keep.
+            true => self.amend(&handle, |entry| {
+                entry.passing.insert(id.clone());
+                Ok(())
+            }),
+            false => Ok(()),
+        };
+        let made = match written {
+            Ok(()) => self.make_in(&handle, create, bundle, joined.is_none()).await,
+            Err(error) => Err(error),
+        };
         if made.is_err() {
-            handle.mirror().expected.remove(id);
+            self.change(&handle, |mirror| {
+                mirror.expected.remove(id);
+                News { entry_changed: mirror.entry.passing.remove(id), ..News::default() }
+            });
             if joined.is_none() {
                 let ended = handle.ask(|reply| Request::Shutdown(Duration::ZERO, reply)).await;
                 debug!(container = %id, ?ended, "the sandbox of a task that was not created");

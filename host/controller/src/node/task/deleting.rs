@@ -86,9 +86,43 @@ impl Node {
     /// After init's end: its last counters are kept, and a task that nobody will delete is deleted.
     pub(in crate::node) async fn task_ended(&self, handle: &Arc<Handle>, id: &ContainerId) {
         self.measure(handle, id).await;
-        let unwanted = handle.mirror().tasks.get(id).is_some_and(|record| record.delete_at_exit);
-        if unwanted && let Err(error) = self.deleting(&handle.namespace, id, false).await {
-            debug!(container = %id, %error, "a container that is deleted with its end");
+        self.delete_unwanted(handle, id).await;
+    }
+
+    /// Begins to delete those of `containers`, which an earlier process left, that nobody will delete: they have ended, or were
+    /// never started and whoever would have done so went with that process.
+    pub(in crate::node) fn delete_left(&self, handle: &Arc<Handle>, containers: Vec<ContainerId>) {
+        for container in containers {
+            let (node, handle) = (self.clone(), handle.clone());
+            self.shared.spawn(async move { node.delete_unwanted(&handle, &container).await });
+        }
+    }
+
+    /// Nobody will start a task that goes with its end: it is deleted as soon as that works. One that runs goes with its end.
+    pub fn give_up_task(&self, namespace: &Namespace, id: &ContainerId) {
+        if let Ok(handle) = self.shared.home(namespace, id) {
+            self.delete_left(&handle, vec![id.clone()]);
+        }
+    }
+
+    /// Deletes a task that nobody will delete. If that fails it is tried again until it has worked, or somebody else has done it.
+    async fn delete_unwanted(&self, handle: &Arc<Handle>, id: &ContainerId) {
+        // Another one may have its name later.
+        let made = handle.mirror().tasks.get(id).map(|record| record.created_at);
+        let unwanted = || {
+            let mirror = handle.mirror();
+            mirror.tasks.get(id).is_some_and(|one| Some(one.created_at) == made && one.is_unwanted())
+        };
+        let mut pause = AGAIN;
+        while unwanted() {
+            match self.deleting(&handle.namespace, id, false).await {
+                Ok(_) | Err(Error::UnknownContainer(_)) => return,
+                Err(error) => warn!(container = %id, %error, "a container that has ended stays for now"),
+            }
+            tokio::select! {
+                () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                () = self.shared.closing() => return,
+            }
         }
     }
 

@@ -236,6 +236,11 @@ impl Record {
         told
     }
 
+    /// Whether it is to be deleted and nobody will ask for it: of these, one that runs goes with its end.
+    pub fn is_unwanted(&self) -> bool {
+        self.delete_at_exit && matches!(self.init.phase, Phase::Created | Phase::Stopped)
+    }
+
     /// Which process a name means; the outer `None` is nobody. Of several with one pid, one that lives.
     pub fn find(&self, name: &ProcessName) -> Option<Option<ExecId>> {
         match name {

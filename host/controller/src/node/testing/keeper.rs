@@ -1,5 +1,7 @@
 //! One keeper: the real one's state table ([`crate::task::state`]) over values, and levers for what only a machine does.
 
+mod levers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -24,7 +26,7 @@ const KEPT: usize = 4096;
 pub struct FakeKeeper {
     state: Mutex<State>,
     next: watch::Sender<u64>,
-    broken: BTreeSet<&'static str>,
+    broken: Mutex<BTreeSet<&'static str>>,
 }
 
 #[derive(Default)]
@@ -72,49 +74,11 @@ impl Proc {
 impl FakeKeeper {
     /// One whose `broken` calls fail.
     pub fn new(broken: BTreeSet<&'static str>) -> Self {
-        Self { state: Mutex::default(), next: watch::Sender::new(1), broken }
+        Self { state: Mutex::default(), next: watch::Sender::new(1), broken: Mutex::new(broken) }
     }
 
-    /// Whether its process has ended.
-    pub fn is_gone(&self) -> bool {
-        self.state.lock().unwrap().gone
-    }
-
-    /// Containers that it has.
-    pub fn containers(&self) -> Vec<ContainerId> {
-        self.state.lock().unwrap().tasks.keys().cloned().collect()
-    }
-
-    /// SIGKILL: nobody is told anything.
-    pub fn die(&self) {
-        self.state.lock().unwrap().gone = true;
-        self.next.send_modify(|_| ());
-    }
-
-    /// The guest stops to answer.
-    pub fn hang(&self) {
-        self.state.lock().unwrap().silent = true;
-    }
-
-    /// The keeper takes 20 s for every answer about its events.
-    pub fn get_stuck(&self) {
-        self.state.lock().unwrap().stuck = true;
-    }
-
-    /// The VM ends, and with it every process.
-    pub fn vm_dies(&self, reason: &str) {
-        let mut state = self.state.lock().unwrap();
-        state.vm_over = true;
-        let ended = Happened::VmEnded { reason: reason.to_owned(), orderly: false };
-        self.tell(&mut state, None, None, 0, ended);
-        for id in state.tasks.keys().cloned().collect::<Vec<_>>() {
-            self.end(&mut state, &id, None, 137);
-        }
-    }
-
-    /// A process ends by itself; with init its execs do. Nothing happens to one that does not run.
-    pub fn exit(&self, container: &ContainerId, exec: Option<&ExecId>, status: u32) {
-        self.end(&mut self.state.lock().unwrap(), container, exec, status);
+    fn is_broken(&self, call: &str) -> bool {
+        self.broken.lock().unwrap().contains(call)
     }
 
     fn end(&self, state: &mut State, id: &ContainerId, exec: Option<&ExecId>, status: u32) {
@@ -153,7 +117,7 @@ impl FakeKeeper {
     }
 
     fn state(&self, asked: &'static str) -> Answer<MutexGuard<'_, State>> {
-        if self.broken.contains(asked) {
+        if self.is_broken(asked) {
             return Err(refused(Kind::Internal, "it is broken"));
         }
         let state = self.state.lock().unwrap();
@@ -208,7 +172,7 @@ fn refused(kind: Kind, message: &str) -> KeeperError {
 #[async_trait]
 impl Keeper for FakeKeeper {
     async fn create(&self, new: NewTask) -> Answer<()> {
-        if self.broken.contains("boot") {
+        if self.is_broken("boot") {
             self.vm_dies("no machine today");
             // Whoever waits for the VM hears of it a moment later than whoever follows the events.
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -338,7 +302,7 @@ impl Keeper for FakeKeeper {
 
     async fn ready(&self) -> Answer<Info> {
         drop(self.guest("ready")?);
-        if self.broken.contains("slow-ready") {
+        if self.is_broken("slow-ready") {
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
         self.info().await
@@ -384,7 +348,7 @@ impl Keeper for FakeKeeper {
 
     async fn shutdown(&self, grace: Duration) -> Answer<()> {
         let mut next = self.next.subscribe();
-        if self.broken.contains("ears") && timeout(grace, next.wait_for(|_| self.is_gone())).await.is_ok() {
+        if self.is_broken("ears") && timeout(grace, next.wait_for(|_| self.is_gone())).await.is_ok() {
             return Ok(());
         }
         let mut state = self.state("shutdown")?;

@@ -1,0 +1,59 @@
+//! What a test does to a keeper, and what only a machine does.
+
+use super::{FakeKeeper, Happened};
+use crate::id::{ContainerId, ExecId};
+
+impl FakeKeeper {
+    /// A call fails from now on.
+    pub fn fails(&self, call: &'static str) {
+        self.broken.lock().unwrap().insert(call);
+    }
+
+    /// No call fails any more.
+    pub fn works_again(&self) {
+        self.broken.lock().unwrap().clear();
+    }
+
+    /// Whether its process has ended.
+    pub fn is_gone(&self) -> bool {
+        self.state.lock().unwrap().gone
+    }
+
+    /// Containers that it has.
+    pub fn containers(&self) -> Vec<ContainerId> {
+        self.state.lock().unwrap().tasks.keys().cloned().collect()
+    }
+
+    /// SIGKILL: nobody is told anything.
+    pub fn die(&self) {
+        self.state.lock().unwrap().gone = true;
+        self.next.send_modify(|_| ());
+    }
+
+    /// The guest stops to answer.
+    pub fn hang(&self) {
+        self.state.lock().unwrap().silent = true;
+    }
+
+    /// The keeper takes 20 s for every answer about its events.
+    pub fn get_stuck(&self) {
+        self.state.lock().unwrap().stuck = true;
+    }
+
+    /// The VM ends, and with it every process.
+    pub fn vm_dies(&self, reason: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.vm_over = true;
+        let reason = reason.to_owned();
+        self.tell(&mut state, None, None, 0, Happened::VmEnded { reason, orderly: false });
+        let ids: Vec<_> = state.tasks.keys().cloned().collect();
+        for id in ids {
+            self.end(&mut state, &id, None, 137);
+        }
+    }
+
+    /// A process ends by itself; with init its execs do. Nothing happens to one that does not run.
+    pub fn exit(&self, container: &ContainerId, exec: Option<&ExecId>, status: u32) {
+        self.end(&mut self.state.lock().unwrap(), container, exec, status);
+    }
+}
