@@ -68,6 +68,16 @@ impl Node {
         Ok(())
     }
 
+    /// Whether the last change of a sandbox that was told is written down; if it is not, it is tried once more.
+    pub(in crate::node) fn is_written(&self, handle: &Handle) -> Result<()> {
+        let entry = handle.mirror().entry.clone();
+        let kept = self.shared.journal.sandboxes.find(&handle.namespace, handle.id.as_str());
+        match kept.is_some_and(|kept| kept.revision == entry.revision) {
+            true => Ok(()),
+            false => self.shared.journal.sandboxes.put(&handle.namespace, entry),
+        }
+    }
+
     /// Told first and written down afterwards: what was not told must not be lost. The sandbox's entry comes last; a process
     /// that begins with an older one finds in the bus's tail what was told already.
     fn write_down(&self, handle: &Handle, mirror: &Mirror, news: &News, before: u64) {

@@ -2,6 +2,7 @@
 //!
 //! | written down | its keeper | becomes |
 //! | --- | --- | --- |
+//! | created | serves, and its guest answers | adopted as ready: the start was cut off before its answer |
 //! | created | – | created; what a start that was cut off has left is removed |
 //! | created, for one container | – | nothing; if it was told that the container is there, that it is gone |
 //! | ready or paused | serves | adopted; its events go on from the one that was told last |
@@ -108,7 +109,17 @@ async fn recover_one(node: &Node, namespace: Namespace, mut mirror: Mirror) {
         mirror.retold = last.told;
     }
     let unfinished = entry.own_of_container && mirror.tasks.is_empty();
-    if unfinished || entry.standing == Standing::Created {
+    let mut risen = None;
+    let keeper = match entry.standing {
+        _ if unfinished => Ok(None),
+        Standing::Created => {
+            let keeper = up(node, &namespace, &id).await;
+            risen = keeper.as_ref().map(|(_, pid)| *pid);
+            Ok(keeper.map(|(keeper, _)| keeper))
+        }
+        _ => reach(node, &namespace, &id).await,
+    };
+    if unfinished || (entry.standing == Standing::Created && risen.is_none()) {
         clear(node, &namespace, &entry).await;
     }
     if unfinished {
@@ -123,10 +134,6 @@ async fn recover_one(node: &Node, namespace: Namespace, mut mirror: Mirror) {
         }
         return;
     }
-    let keeper = match entry.standing {
-        Standing::Created => Ok(None),
-        _ => reach(node, &namespace, &id).await,
-    };
     let containers: Vec<_> = mirror.tasks.keys().cloned().collect();
     let (handle, mut actor) = node.sandbox_of(&namespace, mirror);
     for container in &containers {
@@ -136,6 +143,9 @@ async fn recover_one(node: &Node, namespace: Namespace, mut mirror: Mirror) {
     if let Err(error) = node.shared.add(handle.clone()) {
         warn!(sandbox = %id, %error, "a sandbox was written down twice");
         return;
+    }
+    if let Some(pid) = risen {
+        node.rises(&handle, pid);
     }
     match keeper {
         Ok(keeper) => found(&mut actor, keeper).await,
@@ -173,6 +183,14 @@ async fn reach(node: &Node, namespace: &Namespace, id: &SandboxId) -> Answer<Opt
         sleep(pause).await;
     }
     node.shared.keepers.connect(namespace, id).await
+}
+
+/// The keeper and the VMM of a sandbox whose start was cut off, if that had got so far that the guest answers.
+async fn up(node: &Node, namespace: &Namespace, id: &SandboxId) -> Option<(Arc<dyn Keeper>, u32)> {
+    let keeper = reach(node, namespace, id).await.ok().flatten()?;
+    let info = keeper.info().await.ok()?;
+    let answers = !info.kernel_release.is_empty() && info.vm_failure.is_empty();
+    answers.then_some((keeper, info.vmm_pid))
 }
 
 /// It is known now whether a sandbox has a keeper.

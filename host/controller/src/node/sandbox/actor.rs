@@ -73,8 +73,9 @@ impl Actor {
     async fn serve(&mut self, request: Request) -> bool {
         match request {
             Request::Start(reply) => {
+                let fresh = self.standing() == Standing::Created;
                 let started = self.start().await;
-                let failed = started.is_err() && self.standing() == Standing::Created;
+                let failed = fresh && started.is_err();
                 if failed {
                     self.forget();
                 }

@@ -183,7 +183,7 @@ impl Actor {
         self.handle.set_keeper(None);
     }
 
-    fn ended(&self, status: u32, reason: String) {
+    pub fn ended(&self, status: u32, reason: String) {
         info!(sandbox = %self.handle.id, status, reason, "sandbox ended");
         let exit = Exit { status, at: SystemTime::now() };
         self.node.change(&self.handle, |mirror| mirror.ended(exit, reason));

@@ -1,11 +1,13 @@
 //! From Created to Ready, or to nothing.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::actor::Actor;
+use super::ending::FAILED;
 use super::{Standing, Started};
 use crate::node::error::{Error, Result};
 use crate::node::events::What;
@@ -29,6 +31,11 @@ impl Actor {
                 let words = self.node.shared.keepers.last_words(namespace, id).await;
                 if let Err(error) = self.node.shared.keepers.clear(namespace, id).await {
                     warn!(sandbox = %id, %error, "something of a sandbox that did not start stays");
+                }
+                if self.standing() != Standing::Created {
+                    // It was told that it is up.
+                    self.handle.set_keeper(None);
+                    self.ended(FAILED, error.to_string());
                 }
                 match error {
                     Error::TimedOut { .. } if !words.is_empty() => {
@@ -60,11 +67,9 @@ impl Actor {
             () = shared.closing() => return Err(Error::Closed),
         };
         self.handle.set_keeper(Some(keeper.clone()));
-        self.node.change(&self.handle, |mirror| {
-            mirror.entry.standing = Standing::Ready;
-            mirror.entry.pid = info.vmm_pid;
-            News { told: vec![(None, What::SandboxStarted { pid: info.vmm_pid })], ..News::default() }
-        });
+        self.node.rises(&self.handle, info.vmm_pid);
+        // A process that begins anew would take it for one that was not started.
+        self.node.is_written(&self.handle)?;
         self.follow(keeper);
         info!(sandbox = %self.handle.id, pid = info.vmm_pid, "sandbox started");
         Ok(())
@@ -97,6 +102,15 @@ impl Actor {
 }
 
 impl Node {
+    /// A sandbox takes tasks from now on.
+    pub(in crate::node) fn rises(&self, handle: &Arc<Handle>, pid: u32) {
+        self.change(handle, |mirror| {
+            mirror.entry.standing = Standing::Ready;
+            mirror.entry.pid = pid;
+            News { told: vec![(None, What::SandboxStarted { pid })], ..News::default() }
+        });
+    }
+
     /// What Start answers of a sandbox that runs.
     pub(super) fn started(&self, handle: &Handle) -> Started {
         let address = self.shared.keepers.address(&handle.namespace, &handle.id);

@@ -86,7 +86,7 @@ impl Node {
         }
     }
 
-    /// Changes what may be changed of a sandbox that has not ended.
+    /// Changes what may be changed of a sandbox that has not ended; nothing if that cannot be written down.
     pub async fn update_sandbox(
         &self,
         namespace: &Namespace,
@@ -94,32 +94,26 @@ impl Node {
         update: UpdateSandbox,
     ) -> Result<()> {
         let handle = self.shared.sandbox(namespace, id)?;
-        let mut refused = None;
-        self.change(&handle, |mirror| {
-            let entry = &mut mirror.entry;
+        self.amend(&handle, |entry| {
             let create = &mut entry.create;
-            let state = |state| Some(Error::SandboxState { sandbox: id.clone(), verb: "update", state });
+            let state = |state| Err(Error::SandboxState { sandbox: id.clone(), verb: "update", state });
             let another_size = update.resources.is_some_and(|wanted| wanted.differs_from(create.resources));
             match entry.standing {
-                Standing::Stopped => refused = state("has ended"),
+                Standing::Stopped => return state("has ended"),
                 Standing::Ready | Standing::Paused if another_size => {
-                    refused =
-                        state("runs and cannot become larger or smaller: make another one of that size");
+                    return state("runs and cannot become larger or smaller: make another one of that size");
                 }
-                _ => {
-                    let UpdateSandbox { labels, annotations, extensions, resources } = update;
-                    create.labels = labels.unwrap_or_else(|| std::mem::take(&mut create.labels));
-                    create.annotations =
-                        annotations.unwrap_or_else(|| std::mem::take(&mut create.annotations));
-                    create.extensions = extensions.unwrap_or_else(|| std::mem::take(&mut create.extensions));
-                    if entry.standing == Standing::Created {
-                        create.resources = resources.unwrap_or(create.resources);
-                    }
-                }
+                _ => {}
             }
-            News { entry_changed: refused.is_none(), ..News::default() }
-        });
-        refused.map_or(Ok(()), Err)
+            let UpdateSandbox { labels, annotations, extensions, resources } = update;
+            create.labels = labels.unwrap_or_else(|| std::mem::take(&mut create.labels));
+            create.annotations = annotations.unwrap_or_else(|| std::mem::take(&mut create.annotations));
+            create.extensions = extensions.unwrap_or_else(|| std::mem::take(&mut create.extensions));
+            if entry.standing == Standing::Created {
+                create.resources = resources.unwrap_or(create.resources);
+            }
+            Ok(())
+        })
     }
 
     /// Stops its VM where it is; what needs the guest is refused until [`Node::resume_sandbox`]. Of a paused one: OK.

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::lookup::Found;
+use super::record::Record;
 use super::{CreateTask, Task};
 use crate::bundle::{self, BundleError, MAX_CONFIG, is_oci};
 use crate::error::story;
@@ -152,8 +154,23 @@ impl Node {
         };
         keeper.create(task).await?;
         let found = self.look_up(&handle.namespace, &create.container).await?;
+        if let Err(error) = self.has_record(&found) {
+            // A process that begins anew would not know it.
+            let gone = self.delete_task(&handle.namespace, &create.container, true).await;
+            warn!(container = %create.container, ?gone, "a container that cannot be written down is deleted");
+            return Err(error);
+        }
         self.describe(&found).await;
         found.read(|record| record.task())?.ok_or_else(|| Error::UnknownContainer(create.container.clone()))
+    }
+
+    /// Whether a task is written down; if it is not, it is tried once more.
+    fn has_record(&self, found: &Found) -> Result<()> {
+        let (namespace, tasks) = (&found.handle.namespace, &self.shared.journal.tasks);
+        match tasks.find(namespace, found.id.as_str()) {
+            Some(_) => Ok(()),
+            None => tasks.put(namespace, found.read(Record::clone)?),
+        }
     }
 }
 

@@ -292,7 +292,8 @@ impl Keeper for FakeKeeper {
 
     async fn info(&self) -> Answer<Info> {
         drop(self.state("info")?);
-        Ok(Info { keeper_pid: 10, vmm_pid: 11, vcpus: 1, memory_mib: 256, ..Info::default() })
+        let kernel_release = "6.12".into();
+        Ok(Info { keeper_pid: 10, vmm_pid: 11, vcpus: 1, memory_mib: 256, kernel_release, ..Info::default() })
     }
 
     async fn kernel_log(&self) -> Answer<Vec<u8>> {

@@ -72,6 +72,13 @@ impl Bench {
         }
     }
 
+    /// A document of `sandboxes` or `tasks` cannot be written from now on, as if the file system were full; or can again.
+    pub fn does_not_fit(&self, kind: &str, id: &str, full: bool) {
+        let fresh = self.folder.path().join("run/.thecad/tests").join(kind).join(format!(".{id}.new"));
+        let done = if full { std::fs::create_dir(fresh) } else { std::fs::remove_dir(fresh) };
+        done.unwrap();
+    }
+
     /// The machine boots anew: nothing runs, and `/run` is empty.
     pub async fn reboot(&mut self) {
         self.node.close().await;
