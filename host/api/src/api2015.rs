@@ -127,7 +127,8 @@ impl Api for Api2015 {
         let AddProcessRequest { terminal, user, args, env, cwd, stdin, stdout, stderr, .. } = request;
         let command = processes::api_command(args, env, cwd, user);
         let spec = self.node.process_like_init(&namespace, &id, command, terminal).await.map_err(said)?;
-        let exec = Exec { exec: None, spec, io: processes::io(terminal, stdin, stdout, stderr) };
+        let io = processes::io(terminal, stdin, stdout, stderr);
+        let exec = Exec { exec: None, spec, io, forget: true };
         let process = self.node.exec(&namespace, &id, exec).await.map_err(said)?;
         answer(AddProcessResponse { pid: process.pid })
     }

@@ -137,6 +137,18 @@ async fn a_container_that_did_not_start_goes_as_soon_as_it_can() {
 }
 
 #[tokio::test]
+async fn an_added_process_goes_with_its_end_as_nobody_can_delete_it() {
+    let client = Client::new().await;
+    client.create("web").await.unwrap();
+    let pid = client.add("web", &["true"]).await.unwrap();
+    let processes = async || client.state().await.containers[0].processes.len();
+    assert_eq!(processes().await, 2);
+    client.signal("web", pid).await.unwrap();
+    assert_eq!(processes().await, 1);
+    refused(client.signal("web", pid).await, Code::NotFound, "process not found for container");
+}
+
+#[tokio::test]
 async fn the_end_of_what_never_started_is_no_event_whenever_one_listens() {
     let client = Client::new().await;
     let (node, namespace) = (&client.bench.node, &client.bench.namespace);

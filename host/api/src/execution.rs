@@ -118,7 +118,8 @@ impl ExecutionService for Execution {
         let command = processes::execution_command(process);
         let spec = self.node.process_like_init(&namespace, &id, command, terminal).await.map_err(said)?;
         let io = processes::io(terminal, request.stdin, request.stdout, request.stderr);
-        let started = self.node.exec(&namespace, &id, Exec { exec: None, spec, io }).await.map_err(said)?;
+        let exec = Exec { exec: None, spec, io, forget: false };
+        let started = self.node.exec(&namespace, &id, exec).await.map_err(said)?;
         answer(StartProcessResponse { process: Some(processes::execution_process(started)) })
     }
 

@@ -122,6 +122,7 @@ impl Tasks for TaskService {
             exec: None,
             spec: payload::oci_process(request.spec).map_err(refusal)?,
             io: processes::io(request.terminal, request.stdin, request.stdout, request.stderr),
+            forget: false,
         };
         let id = id(&request.container_id)?;
         let process = self.node.exec(&namespace, &id, exec).await.map_err(refusal)?;

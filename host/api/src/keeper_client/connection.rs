@@ -111,7 +111,14 @@ impl Keeper for Connection {
         explain("start a process", self.slow_task.start(request).await).map(drop)
     }
 
-    async fn exec(&self, container: &ContainerId, exec: &ExecId, spec: Vec<u8>, io: Io) -> Answer<()> {
+    async fn exec(
+        &self,
+        container: &ContainerId,
+        exec: &ExecId,
+        spec: Vec<u8>,
+        io: Io,
+        forget: bool,
+    ) -> Answer<()> {
         let request = task::ExecProcessRequest {
             id: container.to_string(),
             exec_id: exec.to_string(),
@@ -119,7 +126,7 @@ impl Keeper for Connection {
             stdin: io.stdin,
             stdout: io.stdout,
             stderr: io.stderr,
-            spec: Some(convert::any(type_url::OCI_PROCESS, spec)),
+            spec: Some(convert::process_to_add(spec, forget)),
         };
         explain("add a process", self.task.exec(request).await).map(drop)
     }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prost::Message;
 use prost_types::{Any, Timestamp};
 use theca_controller::node::keeper::{Happened, Happening, Info, NewTask, Page, Phase, ProcessReport, Usage};
 use theca_controller::node::values::{Command, Exit, Io, Mount, Payload, User};
@@ -11,6 +12,7 @@ use theca_proto::containerd::types;
 use theca_proto::containerd::v1::types::Status;
 use theca_proto::theca::keeper::v1 as wire;
 use theca_proto::theca::keeper::v1::event::What;
+use theca_proto::type_url;
 
 /// A moment; 1970 when there is none.
 pub fn time(at: Option<Timestamp>) -> SystemTime {
@@ -47,6 +49,15 @@ pub fn create(new: NewTask) -> task::CreateTaskRequest {
 
 fn mount(mount: Mount) -> types::Mount {
     types::Mount { r#type: mount.kind, source: mount.source, target: mount.target, options: mount.options }
+}
+
+/// The specification of a process to add, with what the keeper is to know beside it.
+pub fn process_to_add(spec: Vec<u8>, forget: bool) -> Any {
+    if !forget {
+        return any(type_url::OCI_PROCESS, spec);
+    }
+    let options = wire::ExecOptions { process: spec.into(), forget, ..Default::default() };
+    any(type_url::EXEC_OPTIONS, options.encode_to_vec())
 }
 
 /// A process, unless it has no name that is one.

@@ -27,7 +27,9 @@ const SANDBOXES: [&str; 2] = ["s0", "s1"];
 /// The last is one of 2015: its exit deletes it.
 const CONTAINERS: [&str; 3] = ["c0", "c1", PASSING];
 const PASSING: &str = "c2";
-const EXECS: [&str; 2] = ["e0", "e1"];
+/// The last is one of 2015: it goes with its exit.
+const EXECS: [&str; 2] = ["e0", PASSING_EXEC];
+const PASSING_EXEC: &str = "e1";
 
 /// What a reader was told by one node after the other.
 #[derive(Default)]
@@ -123,7 +125,8 @@ impl Story {
     async fn agree(&mut self) {
         // Only what was under way before is looked at, so nothing dies meanwhile.
         self.bench.life.ends_after(None);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // A keeper takes its time to forget a process that is to go.
+        tokio::time::sleep(Duration::from_secs(3)).await;
         let (node, ns) = (&self.bench.node, &self.bench.namespace);
         let mut running = 0;
         for shown in node.sandboxes(ns).await.unwrap() {
@@ -204,7 +207,8 @@ async fn ask(
 ) {
     let (name, s, c, exec) = (s, s.parse().unwrap(), container(c), e.parse().unwrap());
     let named = ProcessName::Exec(e.parse().unwrap());
-    let added = Exec { exec: Some(exec), spec: b"{}".to_vec(), io: Io::default() };
+    let forget = e == PASSING_EXEC;
+    let added = Exec { exec: Some(exec), spec: b"{}".to_vec(), io: Io::default(), forget };
     match verb {
         0..=2 => drop(node.run_sandbox(ns, sandbox(name)).await),
         3 => drop(node.stop_sandbox(ns, &s, None).await),

@@ -157,3 +157,5 @@ mod recovery_test;
 #[cfg(test)]
 #[path = "node_test.rs"]
 mod tests;
+#[cfg(test)]
+mod unwritten_test;

@@ -57,7 +57,12 @@ impl Story {
         let (node, ns) = (self.bench.node.clone(), self.bench.namespace.clone());
         let (sid, cid) = (s.parse().unwrap(), container(c));
         let eid: crate::id::ExecId = e.parse().unwrap();
-        let exec = || Exec { exec: Some(e.parse().unwrap()), spec: b"{}".to_vec(), io: Io::default() };
+        let exec = || Exec {
+            exec: Some(e.parse().unwrap()),
+            spec: b"{}".to_vec(),
+            io: Io::default(),
+            forget: false,
+        };
         let model = &mut self.model;
         // By exec id or, for an interface that knows none, by pid.
         let mut named = ProcessName::Exec(eid.clone());

@@ -11,7 +11,12 @@ use super::{Error, Kind, ProcessName};
 use crate::bundle::{Bundle, MAX_CONFIG};
 
 fn exec(name: Option<&str>) -> Exec {
-    Exec { exec: name.map(|name| name.parse().unwrap()), spec: b"{}".to_vec(), io: Io::default() }
+    Exec {
+        exec: name.map(|name| name.parse().unwrap()),
+        spec: b"{}".to_vec(),
+        io: Io::default(),
+        forget: false,
+    }
 }
 
 fn kind<T: std::fmt::Debug>(answer: Result<T, Error>) -> Kind {

@@ -125,8 +125,15 @@ pub trait Keeper: Send + Sync {
     async fn create(&self, task: NewTask) -> Answer<()>;
     /// Lets a created task or an added process run.
     async fn start(&self, container: &ContainerId, exec: Option<&ExecId>) -> Answer<()>;
-    /// Adds a process, an OCI `Process` as JSON.
-    async fn exec(&self, container: &ContainerId, exec: &ExecId, spec: Vec<u8>, io: Io) -> Answer<()>;
+    /// Adds a process, an OCI `Process` as JSON; with `forget` one that the keeper forgets a while after its end.
+    async fn exec(
+        &self,
+        container: &ContainerId,
+        exec: &ExecId,
+        spec: Vec<u8>,
+        io: Io,
+        forget: bool,
+    ) -> Answer<()>;
     /// Sends a signal to a process, to all of the container's if `all`.
     async fn kill(
         &self,

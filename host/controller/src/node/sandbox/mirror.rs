@@ -142,6 +142,7 @@ impl Mirror {
                 delete_at_exit: expected.delete_at_exit,
                 init: Proc { pid, ..Proc::created(expected.io) },
                 execs: BTreeMap::new(),
+                forgotten: BTreeMap::new(),
                 sample: None,
             };
             news.told.push((Some(container.clone()), record.creation()));
@@ -185,6 +186,16 @@ impl Mirror {
         let mut news = News::default();
         if let Some(record) = self.tasks.get_mut(container) {
             let told = record.deleted(exec, Some(exit)).into_iter().collect();
+            self.tell(container, told, &mut news);
+        }
+        news
+    }
+
+    /// An added process goes once its exit was told, at once if it was.
+    pub fn forget_at_exit(&mut self, container: &ContainerId, exec: &ExecId) -> News {
+        let mut news = News::default();
+        if let Some(record) = self.tasks.get_mut(container) {
+            let told = record.forget_at_exit(exec).into_iter().collect();
             self.tell(container, told, &mut news);
         }
         news

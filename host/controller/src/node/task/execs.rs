@@ -17,8 +17,13 @@ impl Node {
     /// Adds a process, to be started by [`Node::start_process`].
     pub async fn add_process(&self, namespace: &Namespace, id: &ContainerId, exec: Exec) -> Result<Process> {
         let found = self.find_or_look(namespace, id).await?;
+        let forget = exec.forget;
         let exec = self.add(&found, exec).await?;
-        self.shown(&found, Some(&exec))
+        let shown = self.shown(&found, Some(&exec));
+        if forget {
+            self.change(&found.handle, |mirror| mirror.forget_at_exit(id, &exec));
+        }
+        shown
     }
 
     /// Lets an added process run and answers its pid.
@@ -40,6 +45,7 @@ impl Node {
         let (node, namespace, id) = (self.clone(), namespace.clone(), id.clone());
         self.detached(async move {
             let found = node.find_or_look(&namespace, &id).await?;
+            let forget = exec.forget;
             let exec = node.add(&found, exec).await?;
             let keeper = found.keeper("start a process in")?;
             if let Err(error) = keeper.start(&id, Some(&exec)).await {
@@ -52,8 +58,14 @@ impl Node {
                 return Err(found.explain(None, error));
             }
             node.refresh(&found).await;
+            let started = node.shown(&found, Some(&exec))?;
             node.describe(&found).await;
-            node.shown(&found, Some(&exec))
+            // One that has ended meanwhile may be forgotten by its keeper.
+            let shown = node.shown(&found, Some(&exec)).unwrap_or(started);
+            if forget {
+                node.change(&found.handle, |mirror| mirror.forget_at_exit(&id, &exec));
+            }
+            Ok(shown)
         })
         .await
     }
@@ -121,7 +133,7 @@ impl Node {
             return Err(Error::ProcessExists { container: id.clone(), exec: name });
         }
         let keeper = found.keeper("add a process in")?;
-        let added = keeper.exec(id, &name, exec.spec, exec.io.clone()).await;
+        let added = keeper.exec(id, &name, exec.spec, exec.io.clone(), exec.forget).await;
         self.done(found, None, added).await?;
         self.change(&found.handle, |mirror| mirror.has_io(id, &name, &exec.io));
         Ok(name)

@@ -56,6 +56,8 @@ pub struct Exec {
     pub spec: Vec<u8>,
     /// Its input and output.
     pub io: Io,
+    /// Forgotten once its exit was told: `types.API` has no call that deletes it.
+    pub forget: bool,
 }
 
 /// A process as it stands.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ use crate::node::values::{Command, Exit, Io, Mount};
 
 /// Status of a process whose sandbox went away under it: as if it had been killed.
 pub const LOST: u32 = 137;
+
+/// How long a keeper may know an added process after it went with its end: much longer than it does.
+const LONGEST_KNOWN: Duration = Duration::from_secs(60);
 
 /// The end, now, of a process whose sandbox went away under it.
 pub fn lost_now() -> Exit {
@@ -48,6 +51,9 @@ pub struct Record {
     pub init: Proc,
     /// Added processes.
     pub execs: BTreeMap<ExecId, Proc>,
+    /// Added processes that went with their end, and when: their keeper may still know them.
+    #[serde(default)]
+    pub forgotten: BTreeMap<ExecId, SystemTime>,
     /// Counters, as they were last read.
     pub sample: Option<Sample>,
 }
@@ -66,6 +72,9 @@ pub struct Proc {
     pub io: Io,
     /// What it was asked to run.
     pub command: Command,
+    /// An added one is forgotten once its exit was told.
+    #[serde(default)]
+    pub forget: bool,
 }
 
 impl Document for Record {
@@ -79,7 +88,7 @@ impl Document for Record {
 impl Proc {
     /// One that waits for its start.
     pub fn created(io: Io) -> Self {
-        Self { pid: 0, phase: Phase::Created, exit: None, io, command: Command::default() }
+        Self { pid: 0, phase: Phase::Created, exit: None, io, command: Command::default(), forget: false }
     }
 
     fn take(&mut self, report: &ProcessReport) {
@@ -134,6 +143,9 @@ impl Record {
         }
         for report in reports {
             let Some(exec) = &report.exec else { continue };
+            if self.forgotten.contains_key(exec) {
+                continue;
+            }
             told.extend(self.added(exec, &report.io));
             let Some(proc) = self.execs.get_mut(exec) else { continue };
             proc.take(report);
@@ -180,6 +192,7 @@ impl Record {
         if self.execs.contains_key(exec) {
             return None;
         }
+        self.forgotten.remove(exec);
         self.execs.insert(exec.clone(), Proc::created(io.clone()));
         Some(What::ExecAdded { exec: exec.clone() })
     }
@@ -210,10 +223,29 @@ impl Record {
         let Some(proc) = self.proc_mut(exec).filter(|proc| proc.phase != Phase::Stopped) else { return told };
         let started = proc.phase != Phase::Created;
         (proc.phase, proc.exit) = (Phase::Stopped, Some(exit));
+        let forget = proc.forget;
         if exec.is_none() || started {
             told.push(What::Exited { exec: exec.cloned(), pid: proc.pid, exit, started });
         }
+        if let Some(exec) = exec.filter(|_| forget) {
+            told.extend(self.goes(exec));
+        }
         told
+    }
+
+    /// An added process is forgotten once its exit was told, at once if it was.
+    pub fn forget_at_exit(&mut self, exec: &ExecId) -> Option<What> {
+        let proc = self.execs.get_mut(exec)?;
+        proc.forget = true;
+        let over = proc.phase == Phase::Stopped;
+        over.then(|| self.goes(exec)).flatten()
+    }
+
+    fn goes(&mut self, exec: &ExecId) -> Option<What> {
+        let long_ago = |at: &SystemTime| at.elapsed().is_ok_and(|since| since > LONGEST_KNOWN);
+        self.forgotten.retain(|_, at| !long_ago(at));
+        self.forgotten.insert(exec.clone(), SystemTime::now());
+        self.deleted(exec, None)
     }
 
     /// Its sandbox has gone, and every process with it.

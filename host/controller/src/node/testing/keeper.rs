@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::id::{ContainerId, ExecId};
 use crate::node::Kind;
@@ -19,6 +19,8 @@ use crate::node::keeper::{
 use crate::node::values::{Command, Exit, Io, Payload};
 use crate::task::state::{self as table, TaskRefusal, Verb};
 
+/// How long an added process that is to be forgotten is known after its end.
+const ENDED: Duration = Duration::from_secs(2);
 /// Events that are kept.
 const KEPT: usize = 4096;
 
@@ -52,11 +54,14 @@ struct Proc {
     phase: table::Phase,
     exit: Option<Exit>,
     io: Io,
+    forget: bool,
+    /// When it is forgotten.
+    gone_at: Option<Instant>,
 }
 
 impl Proc {
     fn new(pid: u32, phase: table::Phase, io: Io) -> Self {
-        Self { pid, phase, exit: None, io }
+        Self { pid, phase, exit: None, io, forget: false, gone_at: None }
     }
 
     fn report(&self, exec: Option<ExecId>) -> ProcessReport {
@@ -88,6 +93,7 @@ impl FakeKeeper {
         for (name, proc) in &mut task.execs {
             if exec.is_none_or(|exec| exec == name) && proc.phase == table::Phase::Running {
                 (proc.phase, proc.exit) = (table::Phase::Stopped, Some(exit));
+                proc.gone_at = proc.forget.then(|| Instant::now() + ENDED);
                 ends.push((Some(name.clone()), proc.pid));
             }
         }
@@ -120,7 +126,10 @@ impl FakeKeeper {
         if self.is_broken(asked) {
             return Err(refused(Kind::Internal, "it is broken"));
         }
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
+        for task in state.tasks.values_mut() {
+            task.execs.retain(|_, proc| proc.gone_at.is_none_or(|at| Instant::now() < at));
+        }
         if state.gone { Err(KeeperError::Gone { asked }) } else { Ok(state) }
     }
 
@@ -209,13 +218,20 @@ impl Keeper for FakeKeeper {
         Ok(())
     }
 
-    async fn exec(&self, id: &ContainerId, exec: &ExecId, _spec: Vec<u8>, io: Io) -> Answer<()> {
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        exec: &ExecId,
+        _spec: Vec<u8>,
+        io: Io,
+        forget: bool,
+    ) -> Answer<()> {
         let mut state = self.guest("exec")?;
         state.accept(id, None, Verb::Exec)?;
         if state.task(id)?.execs.contains_key(exec) {
             return Err(refused(Kind::AlreadyExists, "it exists"));
         }
-        state.task(id)?.execs.insert(exec.clone(), Proc::new(0, table::Phase::Added, io));
+        state.task(id)?.execs.insert(exec.clone(), Proc { forget, ..Proc::new(0, table::Phase::Added, io) });
         self.tell(&mut state, Some(id), Some(exec.clone()), 0, Happened::ExecAdded);
         Ok(())
     }

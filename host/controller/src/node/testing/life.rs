@@ -159,7 +159,7 @@ macro_rules! reached {
 reached! {
     create(task: NewTask) -> ();
     start(container: &ContainerId, exec: Option<&ExecId>) -> ();
-    exec(container: &ContainerId, exec: &ExecId, spec: Vec<u8>, io: Io) -> ();
+    exec(container: &ContainerId, exec: &ExecId, spec: Vec<u8>, io: Io, forget: bool) -> ();
     kill(container: &ContainerId, exec: Option<&ExecId>, signal: u32, all: bool) -> ();
     delete(container: &ContainerId, exec: Option<&ExecId>) -> Exit;
     processes(container: &ContainerId) -> Vec<ProcessReport>;
