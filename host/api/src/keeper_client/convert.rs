@@ -106,6 +106,7 @@ pub fn info(info: wire::InfoResponse) -> Info {
         agent_version: info.agent_version,
         guest_used_bytes: info.guest_used_bytes,
         vm_failure: info.vm_failure,
+        paused: info.paused,
         phases: info.phases.into_iter().map(|phase| (phase.name, phase.at_us)).collect(),
     }
 }

@@ -92,7 +92,7 @@ impl Story {
     async fn step(&mut self) {
         let (s, c, e) =
             (self.chance.pick(&SANDBOXES), self.chance.pick(&CONTAINERS), self.chance.pick(&EXECS));
-        let verb = self.chance.below(20);
+        let verb = self.chance.below(22);
         self.steps.push(format!("{verb} {s} {c} {e}"));
         let (node, ns) = (self.bench.node.clone(), self.bench.namespace.clone());
         let keeper = self.bench.keepers.find(&ns, &s.parse().unwrap());
@@ -137,6 +137,8 @@ impl Story {
             assert!(keeper.is_none() || shown.standing != Standing::Created, "{:#?}", self.steps);
             running += usize::from(keeper.is_some());
             let Some(keeper) = keeper else { continue };
+            let frozen = shown.standing == Standing::Paused;
+            assert!(!runs || frozen == keeper.is_frozen(), "{}: {:#?}", shown.id, self.steps);
             let here = keeper.containers();
             if !runs {
                 // Nobody asks its keeper any more, which goes with the last of its tasks.
@@ -163,7 +165,10 @@ impl Story {
         assert_eq!(running, self.bench.keepers.count(), "{:#?}", self.steps);
         for task in node.tasks(ns).await.unwrap().iter().filter(|task| task.container.as_str() == PASSING) {
             let lives = matches!(task.init.phase, Phase::Running | Phase::Paused);
-            assert!(lives, "{:?} stays: {:#?}", task.init, self.steps);
+            // Where everything stands still nothing is deleted.
+            let home = node.sandbox_status(ns, &task.sandbox, false).await.unwrap();
+            let stays = home.standing == Standing::Paused;
+            assert!(lives || stays, "{:?} stays: {:#?}", task.init, self.steps);
         }
         self.ears.lock().unwrap().hear();
         self.bench.life.ends_after(Some(self.chance.below(MOMENTS)));
@@ -221,6 +226,8 @@ async fn ask(
         10 => drop(node.delete_task(ns, &c, true).await),
         11 | 12 => drop(node.exec(ns, &c, added).await),
         13 => drop(node.kill(ns, &c, &Whom::Process(named), 9).await),
+        20 => drop(node.pause_sandbox(ns, &s).await),
+        21 => drop(node.resume_sandbox(ns, &s).await),
         14 => drop(node.delete_process(ns, &c, &named).await),
         _ => {
             let _ = node.pause_task(ns, &c).await;

@@ -228,6 +228,8 @@ async fn adopt(node: &Node, handle: &Arc<Handle>, actor: &mut Actor, keeper: Arc
                 mirror.entry.pid = info.vmm_pid;
                 News { entry_changed: true, ..News::default() }
             });
+            // The last node may have paused or resumed it and not come to note that.
+            node.stands(handle, info.paused);
         }
         Err(error) => warn!(sandbox = %handle.id, %error, "the keeper does not tell of itself"),
     }

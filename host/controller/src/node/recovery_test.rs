@@ -181,6 +181,30 @@ async fn a_process_that_goes_with_its_exit_leaves_nothing_and_is_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_vm_that_stands_still_is_paused_whoever_goes_away_while_it_is_frozen() {
+    let mut bench = Bench::new().await;
+    let ns = bench.namespace.clone();
+    let mut events = bench.node.subscribe(&ns);
+    let pod = bench.sandbox("pod").await;
+    let standing = async |bench: &Bench| bench.node.sandbox_status(&ns, &pod, false).await.unwrap().standing;
+    bench.keeper("pod").fails("slow-freeze");
+    // The client does not wait, and its call is dropped.
+    let late = Duration::from_secs(1);
+    tokio::time::timeout(late, bench.node.pause_sandbox(&ns, &pod)).await.unwrap_err();
+    // Somebody else's comes after it.
+    bench.node.resume_sandbox(&ns, &pod).await.unwrap();
+    assert_eq!((standing(&bench).await, bench.keeper("pod").is_frozen()), (Standing::Ready, false));
+    assert_eq!(heard(&mut events).await, ["pod up", "pod paused", "pod resumed"]);
+    // And thecad is killed.
+    tokio::time::timeout(late, bench.node.pause_sandbox(&ns, &pod)).await.unwrap_err();
+    bench.kill().await;
+    assert_eq!((standing(&bench).await, bench.keeper("pod").is_frozen()), (Standing::Paused, true));
+    assert_eq!(heard(&mut bench.node.subscribe(&ns)).await, ["pod paused"]);
+    bench.node.resume_sandbox(&ns, &pod).await.unwrap();
+    assert_eq!(standing(&bench).await, Standing::Ready);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_boot_of_the_machine_nothing_is_believed_but_the_store() {
     let mut bench = Bench::new().await;
     let ns = bench.namespace.clone();

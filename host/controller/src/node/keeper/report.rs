@@ -58,6 +58,8 @@ pub struct Info {
     pub guest_used_bytes: u64,
     /// How the VM ended, if it did and nobody asked it to; with the console's last lines.
     pub vm_failure: String,
+    /// The whole VM stands still.
+    pub paused: bool,
     /// Points in the start, in microseconds since the keeper began.
     pub phases: BTreeMap<String, u64>,
 }

@@ -39,6 +39,8 @@ pub struct Handle {
     pub vm_over: Notify,
     /// When those who asked for the end lose patience: the earliest of all. Nothing while nobody waits for an end.
     patience: watch::Sender<Option<Instant>>,
+    /// Held by whoever pauses or resumes it.
+    pub standing: tokio::sync::Mutex<()>,
     mirror: Mutex<Mirror>,
     keeper: Mutex<Option<Arc<dyn Keeper>>>,
     changes: watch::Sender<u64>,
@@ -54,6 +56,7 @@ impl Handle {
             abort: Notify::new(),
             vm_over: Notify::new(),
             patience: watch::Sender::new(None),
+            standing: tokio::sync::Mutex::new(()),
             mirror: Mutex::new(mirror),
             keeper: Mutex::new(None),
             changes: watch::Sender::new(0),

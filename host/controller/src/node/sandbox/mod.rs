@@ -18,6 +18,7 @@ pub(in crate::node) use ending::FAILED;
 pub(in crate::node) mod handle;
 mod kernel_args;
 pub(in crate::node) mod mirror;
+mod pausing;
 mod starting;
 mod status;
 mod verbs;

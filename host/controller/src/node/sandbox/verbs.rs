@@ -7,10 +7,9 @@ use tokio::sync::mpsc;
 
 use super::actor::{self, Actor};
 use super::handle::{Handle, Request};
-use super::mirror::{Mirror, News};
+use super::mirror::Mirror;
 use super::{CreateSandbox, Standing, Started, UpdateSandbox, kernel_args};
 use crate::id::{Namespace, SandboxId};
-use crate::node::events::What;
 use crate::node::journal::SandboxEntry;
 use crate::node::keeper::Keeper;
 use crate::node::values::{Exit, Platform};
@@ -116,22 +115,6 @@ impl Node {
         })
     }
 
-    /// Stops its VM where it is; what needs the guest is refused until [`Node::resume_sandbox`]. Of a paused one: OK.
-    pub async fn pause_sandbox(&self, namespace: &Namespace, id: &SandboxId) -> Result<()> {
-        let handle = self.shared.sandbox(namespace, id)?;
-        self.running(&handle, "pause")?.freeze().await?;
-        self.stands(&handle, Standing::Ready, Standing::Paused);
-        Ok(())
-    }
-
-    /// Undoes [`Node::pause_sandbox`]. Of one that is ready: OK.
-    pub async fn resume_sandbox(&self, namespace: &Namespace, id: &SandboxId) -> Result<()> {
-        let handle = self.shared.sandbox(namespace, id)?;
-        self.running(&handle, "resume")?.thaw().await?;
-        self.stands(&handle, Standing::Paused, Standing::Ready);
-        Ok(())
-    }
-
     /// OK if keeper and guest answer, within less than half a minute.
     pub async fn ping_sandbox(&self, namespace: &Namespace, id: &SandboxId) -> Result<()> {
         let handle = self.shared.sandbox(namespace, id)?;
@@ -187,17 +170,6 @@ impl Node {
             _ => "has ended",
         };
         Err(Error::SandboxState { sandbox: handle.id.clone(), verb, state })
-    }
-
-    fn stands(&self, handle: &Arc<Handle>, from: Standing, to: Standing) {
-        self.change(handle, |mirror| {
-            let changes = mirror.entry.standing == from;
-            if changes {
-                mirror.entry.standing = to;
-            }
-            let what = if to == Standing::Paused { What::Paused } else { What::Resumed };
-            News { told: changes.then_some((None, what)).into_iter().collect(), ..News::default() }
-        });
     }
 }
 

@@ -221,7 +221,7 @@ impl Node {
     }
 
     /// Does something to its end, even if whoever asked for it goes away.
-    pub(super) async fn detached<T: Send + 'static>(
+    pub(in crate::node) async fn detached<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {

@@ -307,9 +307,17 @@ impl Keeper for FakeKeeper {
     }
 
     async fn info(&self) -> Answer<Info> {
-        drop(self.state("info")?);
+        let paused = self.state("info")?.frozen;
         let kernel_release = "6.12".into();
-        Ok(Info { keeper_pid: 10, vmm_pid: 11, vcpus: 1, memory_mib: 256, kernel_release, ..Info::default() })
+        Ok(Info {
+            keeper_pid: 10,
+            vmm_pid: 11,
+            vcpus: 1,
+            memory_mib: 256,
+            kernel_release,
+            paused,
+            ..Info::default()
+        })
     }
 
     async fn kernel_log(&self) -> Answer<Vec<u8>> {
@@ -319,9 +327,7 @@ impl Keeper for FakeKeeper {
 
     async fn ready(&self) -> Answer<Info> {
         drop(self.guest("ready")?);
-        if self.is_broken("slow-ready") {
-            tokio::time::sleep(Duration::from_secs(60)).await;
-        }
+        self.pause_for("slow-ready").await;
         self.info().await
     }
 
@@ -332,6 +338,7 @@ impl Keeper for FakeKeeper {
 
     async fn freeze(&self) -> Answer<()> {
         self.state("freeze")?.frozen = true;
+        self.pause_for("slow-freeze").await;
         Ok(())
     }
 

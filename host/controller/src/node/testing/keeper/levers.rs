@@ -1,5 +1,7 @@
 //! What a test does to a keeper, and what only a machine does.
 
+use std::time::Duration;
+
 use super::{FakeKeeper, Happened};
 use crate::id::{ContainerId, ExecId};
 
@@ -12,6 +14,18 @@ impl FakeKeeper {
     /// No call fails any more.
     pub fn works_again(&self) {
         self.broken.lock().unwrap().clear();
+    }
+
+    /// Takes a minute where that was asked for.
+    pub(super) async fn pause_for(&self, slowness: &str) {
+        if self.is_broken(slowness) {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    }
+
+    /// Whether its VM stands still.
+    pub fn is_frozen(&self) -> bool {
+        self.state.lock().unwrap().frozen
     }
 
     /// Whether its process has ended.
