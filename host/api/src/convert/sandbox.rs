@@ -222,9 +222,7 @@ pub fn metrics(id: String, sandbox: SandboxMetrics) -> Metric {
     let memory = metrics.memory.get_or_insert_default();
     memory.usage = sandbox.vmm_resident_bytes;
     memory.max_usage = memory.max_usage.max(memory.usage);
-    if sandbox.resources.memory_mib != 0 {
-        memory.usage_limit = sandbox.resources.memory_mib.saturating_mul(MIB);
-    }
+    memory.usage_limit = sandbox.resources.memory_mib.saturating_mul(MIB);
     let data = Any { type_url: type_url::CGROUP_METRICS.into(), value: metrics.encode_to_vec() };
     Metric { timestamp: Some(time::wire(sandbox.at)), id, data: Some(data) }
 }

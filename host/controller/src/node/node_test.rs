@@ -3,9 +3,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::events::Told;
-use super::sandbox::{Resources, Standing, UpdateSandbox};
+use super::sandbox::{CreateSandbox, Resources, Standing, UpdateSandbox};
 use super::task::{Exec, Phase, Whom};
-use super::testing::{Bench, container, told};
+use super::testing::{Bench, container, sandbox, told};
 use super::values::{Io, Source};
 use super::{Error, Kind, ProcessName};
 use crate::bundle::{Bundle, MAX_CONFIG};
@@ -333,6 +333,24 @@ async fn while_somebody_watches_the_last_counters_are_not_old() {
         assert_eq!(node.stats(ns, &web).await.unwrap().at > started, watched);
         drop(watcher);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_named_no_size_tells_the_one_that_it_has() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    bench.sandbox("pod").await;
+    bench.running("own", None).await;
+    let whole = Resources { vcpus: 1, memory_mib: 256 };
+    for id in ["pod", "own"] {
+        let id = id.parse().unwrap();
+        assert_eq!(node.sandbox_status(ns, &id, false).await.unwrap().resources, whole);
+        assert_eq!(node.sandbox_metrics(ns, &id).await.unwrap().resources, whole);
+    }
+    let half = CreateSandbox { resources: Resources { vcpus: 2, memory_mib: 0 }, ..sandbox("half") };
+    node.create_sandbox(ns, half).await.unwrap();
+    let status = node.sandbox_status(ns, &"half".parse().unwrap(), false).await.unwrap();
+    assert_eq!(status.resources, Resources { vcpus: 2, memory_mib: 256 });
 }
 
 #[tokio::test(start_paused = true)]

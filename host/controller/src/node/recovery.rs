@@ -49,6 +49,8 @@ pub async fn recover(node: &Node) {
     let mut under_way = JoinSet::new();
     for (namespace, entry) in node.shared.journal.sandboxes.all() {
         let mut mirror = Mirror::new(entry);
+        // An earlier version wrote down what was asked for.
+        mirror.entry.create.resources = mirror.entry.create.resources.resolved();
         let here: Vec<_> = tasks
             .extract_if(.., |(name, record)| *name == namespace && record.sandbox == mirror.entry.create.id)
             .collect();

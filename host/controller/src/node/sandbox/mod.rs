@@ -31,7 +31,7 @@ use super::values::{Exit, Payload};
 use crate::id::{ContainerId, SandboxId};
 use crate::sandbox::options::{DEFAULT_MEMORY_MIB, DEFAULT_VCPUS};
 
-/// How large a sandbox is. 0: the keeper's default.
+/// How large a sandbox is. Asked for with 0: the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
@@ -42,11 +42,18 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// The size that this means.
+    pub fn resolved(self) -> Self {
+        Self {
+            vcpus: if self.vcpus == 0 { DEFAULT_VCPUS } else { self.vcpus },
+            memory_mib: if self.memory_mib == 0 { DEFAULT_MEMORY_MIB } else { self.memory_mib },
+        }
+    }
+
     /// Whether this asks for another size than `current`; where it says 0 it asks for nothing.
     pub fn differs_from(self, current: Self) -> bool {
-        let vcpus = if current.vcpus == 0 { DEFAULT_VCPUS } else { current.vcpus };
-        let memory_mib = if current.memory_mib == 0 { DEFAULT_MEMORY_MIB } else { current.memory_mib };
-        (self.vcpus != 0 && self.vcpus != vcpus) || (self.memory_mib != 0 && self.memory_mib != memory_mib)
+        (self.vcpus != 0 && self.vcpus != current.vcpus)
+            || (self.memory_mib != 0 && self.memory_mib != current.memory_mib)
     }
 }
 

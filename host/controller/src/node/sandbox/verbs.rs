@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::actor::{self, Actor};
 use super::handle::{Handle, Request};
 use super::mirror::Mirror;
-use super::{CreateSandbox, Standing, Started, UpdateSandbox, kernel_args};
+use super::{CreateSandbox, Resources, Standing, Started, UpdateSandbox, kernel_args};
 use crate::id::{Namespace, SandboxId};
 use crate::node::journal::SandboxEntry;
 use crate::node::keeper::Keeper;
@@ -109,7 +109,7 @@ impl Node {
             create.annotations = annotations.unwrap_or_else(|| std::mem::take(&mut create.annotations));
             create.extensions = extensions.unwrap_or_else(|| std::mem::take(&mut create.extensions));
             if entry.standing == Standing::Created {
-                create.resources = resources.unwrap_or(create.resources);
+                create.resources = resources.map_or(create.resources, Resources::resolved);
             }
             Ok(())
         })
@@ -131,9 +131,10 @@ impl Node {
     pub(in crate::node) async fn new_sandbox(
         &self,
         namespace: &Namespace,
-        entry: SandboxEntry,
+        mut entry: SandboxEntry,
     ) -> Result<Arc<Handle>> {
         check(&entry.create)?;
+        entry.create.resources = entry.create.resources.resolved();
         let id = entry.create.id.clone();
         let (handle, actor) = self.sandbox_of(namespace, Mirror::new(entry));
         self.shared.add(handle.clone())?;
