@@ -159,15 +159,8 @@ impl Api for Api2015 {
 
     async fn state(&self, request: Request<StateRequest>) -> Answer<StateResponse> {
         let (namespace, _) = open_or_default(request)?;
-        let mut containers = Vec::new();
-        for task in self.node.tasks(&namespace).await.map_err(said)? {
-            match self.node.processes(&namespace, &task.container).await {
-                Ok(processes) => containers.push(processes::api_container(&task, processes)),
-                // It has gone since it was listed.
-                Err(Error::UnknownContainer(_)) => {}
-                Err(error) => return Err(said(error)),
-            }
-        }
+        let listed = self.node.tasks_with_processes(&namespace).await.map_err(said)?.into_iter();
+        let containers = listed.map(|(task, processes)| processes::api_container(&task, processes)).collect();
         let machine = self.node.machine();
         let machine = Machine { cpus: machine.cpus, memory: machine.memory_mib, ..Machine::default() };
         answer(StateResponse { containers, machine: Some(machine) })

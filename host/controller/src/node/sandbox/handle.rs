@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Started;
@@ -11,6 +11,9 @@ use super::mirror::Mirror;
 use crate::id::{Namespace, SandboxId};
 use crate::node::error::{Error, Kind, Result};
 use crate::node::keeper::{Keeper, KeeperError};
+
+/// How many who list everything may ask one keeper at once.
+const LISTS: usize = 4;
 
 /// Where an answer goes.
 pub type Reply<T> = oneshot::Sender<Result<T>>;
@@ -41,6 +44,8 @@ pub struct Handle {
     patience: watch::Sender<Option<Instant>>,
     /// Held by whoever pauses or resumes it.
     pub standing: tokio::sync::Mutex<()>,
+    /// Turns of those who list everything.
+    pub lists: Arc<Semaphore>,
     mirror: Mutex<Mirror>,
     keeper: Mutex<Option<Arc<dyn Keeper>>>,
     changes: watch::Sender<u64>,
@@ -57,6 +62,7 @@ impl Handle {
             vm_over: Notify::new(),
             patience: watch::Sender::new(None),
             standing: tokio::sync::Mutex::new(()),
+            lists: Arc::new(Semaphore::new(LISTS)),
             mirror: Mutex::new(mirror),
             keeper: Mutex::new(None),
             changes: watch::Sender::new(0),

@@ -83,16 +83,6 @@ impl Node {
         self.find(namespace, id)
     }
 
-    /// Takes what all keepers of a namespace have told by now.
-    pub(super) async fn catch_up_all(&self, namespace: &Namespace) {
-        for handle in self.shared.sandboxes(Some(namespace)) {
-            if let Some(keeper) = handle.keeper() {
-                // One that is gone is its actor's business.
-                let _ = self.catch_up(&handle, &keeper).await;
-            }
-        }
-    }
-
     /// Takes what the keeper has told by now, if it still can.
     pub(super) async fn refresh(&self, found: &Found) {
         if let Some(keeper) = &found.keeper {

@@ -15,6 +15,7 @@
 mod creating;
 mod deleting;
 mod execs;
+mod listing;
 mod lookup;
 pub(in crate::node) mod record;
 mod state;

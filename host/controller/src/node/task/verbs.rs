@@ -31,17 +31,6 @@ impl Node {
         found.read(|record| record.task())?.ok_or_else(|| Error::UnknownContainer(id.clone()))
     }
 
-    /// All tasks of a namespace, by container id.
-    pub async fn tasks(&self, namespace: &Namespace) -> Result<Vec<Task>> {
-        self.catch_up_all(namespace).await;
-        let mut tasks = Vec::new();
-        for handle in self.shared.sandboxes(Some(namespace)) {
-            tasks.extend(handle.mirror().tasks.values().filter_map(|record| record.task()));
-        }
-        tasks.sort_by(|one, other| one.container.cmp(&other.container));
-        Ok(tasks)
-    }
-
     /// Sends a signal of signal(7). [`Error::AlreadyFinished`] for what has ended.
     pub async fn kill(
         &self,
@@ -193,9 +182,8 @@ impl Node {
 
     /// Takes over how the keeper describes the processes, where it can be asked.
     pub(super) async fn describe(&self, found: &Found) {
-        let Some(keeper) = &found.keeper else { return };
-        if let Ok(reports) = keeper.processes(&found.id).await {
-            self.change(&found.handle, |mirror| mirror.describe(&found.id, &reports));
+        if let Some(keeper) = &found.keeper {
+            self.describe_in(&found.handle, keeper, &found.id).await;
         }
     }
 
