@@ -135,11 +135,6 @@ impl Bus {
         topic.news.send_replace(());
     }
 
-    /// Whether somebody listens in `namespace`.
-    pub fn is_watched(&self, namespace: &Namespace) -> bool {
-        self.lock().topics.get(namespace).is_some_and(|topic| !topic.places.is_empty())
-    }
-
     /// Events of `namespace` from now on; before them, while readers may come back, those that are kept for them.
     pub fn subscribe(&self, namespace: &Namespace) -> Subscription {
         let mut state = self.lock();

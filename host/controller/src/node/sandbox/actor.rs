@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tracing::{debug, warn};
@@ -40,12 +40,21 @@ pub struct Actor {
     inbox: mpsc::Receiver<Request>,
     pub events: JoinSet<Event>,
     answered: Instant,
+    /// Held while counters are read.
+    measuring: Arc<Mutex<()>>,
 }
 
 impl Actor {
     /// The owner of `handle`, whose requests come through `inbox`.
     pub fn new(node: Node, handle: Arc<Handle>, inbox: mpsc::Receiver<Request>) -> Self {
-        Self { node, handle, inbox, events: JoinSet::new(), answered: Instant::now() }
+        Self {
+            node,
+            handle,
+            inbox,
+            events: JoinSet::new(),
+            answered: Instant::now(),
+            measuring: Arc::default(),
+        }
     }
 
     /// Serves until the sandbox is forgotten, or the node closes.
@@ -108,9 +117,7 @@ impl Actor {
             Event::Found(keeper) => recovery::found(self, keeper).await,
             Event::Heartbeat(true) => {
                 self.answered = Instant::now();
-                if self.node.shared.bus.is_watched(&self.handle.namespace) {
-                    self.measure();
-                }
+                self.measure();
             }
             Event::Heartbeat(false) => {
                 let silent = self.answered.elapsed();
@@ -171,8 +178,10 @@ impl Actor {
         });
     }
 
-    /// Reads its containers' counters, one after the other, without waiting for it.
+    /// Reads the counters of its containers that run, one after the other, without waiting for it: whenever all of this ends,
+    /// somebody may ask what it had used. A call to the guest and a document of the journal for each.
     fn measure(&self) {
+        let Ok(turn) = self.measuring.clone().try_lock_owned() else { return };
         let containers: Vec<_> = {
             let mut mirror = self.handle.mirror();
             let all: Vec<_> = mirror.tasks.keys().cloned().collect();
@@ -183,6 +192,7 @@ impl Actor {
             for container in containers {
                 node.measure(&handle, &container).await;
             }
+            drop(turn);
         });
     }
 
