@@ -70,11 +70,11 @@ impl Node {
 
     /// Whether the last change of a sandbox that was told is written down; if it is not, it is tried once more.
     pub(in crate::node) fn is_written(&self, handle: &Handle) -> Result<()> {
-        let entry = handle.mirror().entry.clone();
-        let kept = self.shared.journal.sandboxes.find(&handle.namespace, handle.id.as_str());
-        match kept.is_some_and(|kept| kept.revision == entry.revision) {
+        let (mirror, journal) = (handle.mirror(), &self.shared.journal.sandboxes);
+        let kept = journal.find(&handle.namespace, handle.id.as_str());
+        match kept.is_some_and(|kept| kept.revision == mirror.entry.revision) {
             true => Ok(()),
-            false => self.shared.journal.sandboxes.put(&handle.namespace, entry),
+            false => journal.put(&handle.namespace, mirror.entry.clone()),
         }
     }
 

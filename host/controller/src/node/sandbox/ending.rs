@@ -201,6 +201,8 @@ impl Node {
             }
             mirror.entry.exit.get_or_insert(Exit { status: FAILED, at: exit.at });
             mirror.entry.standing = Standing::Stopped;
+            // Whoever still makes one here has nothing to take back in the journal.
+            mirror.entry.passing.clear();
             news
         });
         if let Err(error) = self.shared.journal.sandboxes.remove(&handle.namespace, handle.id.as_str()) {

@@ -86,6 +86,11 @@ impl Handle {
         KeeperError::Refused { kind: Kind::Unavailable, message }.into()
     }
 
+    /// Why `verb` cannot be done.
+    pub fn refusal(&self, verb: &'static str, state: &'static str) -> Error {
+        Error::SandboxState { sandbox: self.id.clone(), verb, state }
+    }
+
     /// It has a keeper, or none any more.
     pub fn set_keeper(&self, keeper: Option<Arc<dyn Keeper>>) {
         *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = keeper;

@@ -97,7 +97,7 @@ impl Actor {
 
     /// Why `verb` cannot be done.
     pub fn refusal(&self, verb: &'static str, state: &'static str) -> Error {
-        Error::SandboxState { sandbox: self.handle.id.clone(), verb, state }
+        self.handle.refusal(verb, state)
     }
 }
 

@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::lookup::Found;
-use super::record::Record;
 use super::{CreateTask, Task};
 use crate::bundle::{self, BundleError, MAX_CONFIG, is_oci};
 use crate::error::story;
@@ -105,9 +104,13 @@ impl Node {
         );
         let written = match create.delete_at_exit && joined.is_some() {
             // Should this process end in the middle, the next one knows what it is not to keep.
-            true => self.amend(&handle, |entry| {
-                entry.passing.insert(id.clone());
-                Ok(())
+            true => self.amend(&handle, |entry| match entry.exit {
+                None => {
+                    entry.passing.insert(id.clone());
+                    Ok(())
+                }
+                // Nothing is written of one that may be forgotten already.
+                Some(_) => Err(handle.refusal("create a container in", "has ended")),
             }),
             false => Ok(()),
         };
@@ -166,11 +169,11 @@ impl Node {
 
     /// Whether a task is written down; if it is not, it is tried once more.
     fn has_record(&self, found: &Found) -> Result<()> {
-        let (namespace, tasks) = (&found.handle.namespace, &self.shared.journal.tasks);
-        match tasks.find(namespace, found.id.as_str()) {
+        let (namespace, journal) = (&found.handle.namespace, &self.shared.journal.tasks);
+        found.read(|record| match journal.find(namespace, found.id.as_str()) {
             Some(_) => Ok(()),
-            None => tasks.put(namespace, found.read(Record::clone)?),
-        }
+            None => journal.put(namespace, record.clone()),
+        })?
     }
 }
 
