@@ -1,14 +1,15 @@
 //! Every way in to the same containers: what one call means at each of the interfaces.
 
+mod sandboxes;
+
 use std::path::{Path, PathBuf};
 
-use prost::Message;
 use prost_types::Any;
 use serde_json::json;
 use theca_proto::containerd::services::containers::v1 as records;
 use theca_proto::containerd::services::containers::v1::containers_client::ContainersClient;
-use theca_proto::containerd::services::sandbox::v1 as today;
 use theca_proto::containerd::services::sandbox::v1::controller_client::ControllerClient;
+use theca_proto::containerd::services::sandbox::v1::store_client::StoreClient;
 use theca_proto::containerd::services::tasks::v1 as tasks;
 use theca_proto::containerd::services::tasks::v1::kill_request::PidOrAll;
 use theca_proto::containerd::services::tasks::v1::tasks_client::TasksClient;
@@ -17,9 +18,7 @@ use theca_proto::containerd::task::v3::task_ttrpc::TaskClient;
 use theca_proto::containerd::v1 as execution;
 use theca_proto::containerd::v1::execution_service_client::ExecutionServiceClient;
 use theca_proto::containerd::v1::types::{self as wire, Mount};
-use theca_proto::generations::containerd::services::sandbox::v1 as of_2022;
 use theca_proto::generations::containerd::services::sandbox::v1::controller_client::ControllerClient as ControllerClient2022;
-use theca_proto::theca::options::v1::SandboxOptions;
 use theca_proto::ttrpc_glue::Caller;
 use theca_proto::type_url;
 use theca_proto::types as api;
@@ -48,6 +47,8 @@ pub struct Added {
     pub pid: Option<u32>,
     /// It ends by itself.
     pub brief: bool,
+    /// It goes with its end, as those of 2015 do.
+    pub fleeting: bool,
 }
 
 /// All of them, open.
@@ -57,6 +58,7 @@ pub struct Doors {
     tasks: TasksClient<Named>,
     records: ContainersClient<Named>,
     controller: ControllerClient<Named>,
+    store: StoreClient<Named>,
     controller_2022: ControllerClient2022<Named>,
     state: PathBuf,
     /// The disk that Tasks.Create names.
@@ -82,7 +84,8 @@ impl Doors {
             execution: ExecutionServiceClient::with_origin(older.clone(), origin()),
             tasks: TasksClient::with_origin(today.clone(), origin()),
             records: ContainersClient::with_origin(today.clone(), origin()),
-            controller: ControllerClient::with_origin(today, origin()),
+            controller: ControllerClient::with_origin(today.clone(), origin()),
+            store: StoreClient::with_origin(today, origin()),
             controller_2022: ControllerClient2022::with_origin(older, origin()),
             state: state.to_owned(),
             disk,
@@ -102,36 +105,6 @@ impl Doors {
     async fn keeper(&self, sandbox: &str) -> TaskClient {
         let address = format!("unix://{}/default/{sandbox}/keeper.sock", self.state.display());
         TaskClient::new(Caller::new(ttrpc::r#async::Client::connect(&address).await.unwrap()))
-    }
-
-    /// Boots a sandbox.
-    pub async fn run_sandbox(&self, id: &str, memory_mib: u64) -> Answer<()> {
-        let options = SandboxOptions { memory_bytes: memory_mib << 20, ..Default::default() };
-        let options = Some(any(type_url::CLIENT_SANDBOX_OPTIONS, options.encode_to_vec()));
-        let request =
-            of_2022::ControllerStartRequest { sandbox_id: id.into(), options, ..Default::default() };
-        self.controller_2022.clone().start(request).await.map(drop)
-    }
-
-    pub async fn pause_sandbox(&self, id: &str) -> Answer<()> {
-        let request = of_2022::ControllerPauseRequest { sandbox_id: id.into() };
-        self.controller_2022.clone().pause(request).await.map(drop)
-    }
-
-    pub async fn resume_sandbox(&self, id: &str) -> Answer<()> {
-        let request = of_2022::ControllerResumeRequest { sandbox_id: id.into() };
-        self.controller_2022.clone().resume(request).await.map(drop)
-    }
-
-    pub async fn stop_sandbox(&self, id: &str) -> Answer<()> {
-        let request =
-            today::ControllerStopRequest { sandbox_id: id.into(), timeout_secs: 1, ..Default::default() };
-        self.controller.clone().stop(request).await.map(drop)
-    }
-
-    pub async fn shutdown_sandbox(&self, id: &str) -> Answer<()> {
-        let request = of_2022::ControllerShutdownRequest { sandbox_id: id.into(), timeout_secs: 1 };
-        self.controller_2022.clone().shutdown(request).await.map(drop)
     }
 
     /// By [`Door::Api`] it runs then, by the others it waits for its start.
@@ -349,16 +322,6 @@ impl Doors {
     pub async fn processes(&self, id: &str) -> Answer<Vec<wire::Process>> {
         let request = tasks::ListProcessesRequest { container_id: id.into() };
         Ok(self.tasks.clone().list_processes(request).await?.into_inner().processes)
-    }
-
-    /// The word of 2022 for where a sandbox stands; none for one that is not there.
-    pub async fn standing(&self, id: &str) -> Option<String> {
-        let request = of_2022::ControllerStatusRequest { sandbox_id: id.into() };
-        match self.controller_2022.clone().status(request).await {
-            Ok(status) => Some(status.into_inner().state),
-            Err(error) if error.code() == Code::NotFound => None,
-            Err(error) => panic!("{error}"),
-        }
     }
 
     pub async fn forget_records(&self, ids: &[&str]) {

@@ -8,12 +8,11 @@ use theca_controller::node::sandbox::Standing;
 use theca_controller::node::task::Phase;
 use theca_controller::node::testing::chance::Chance;
 use theca_controller::node::testing::model::{Answer, Model};
-use theca_proto::containerd::v1::Status as Wire2016;
-use theca_proto::containerd::v1::types::Status as Wire;
 use theca_proto::types::Event;
 use tonic::{Code, Status, Streaming};
 
 use crate::doors::{Added, Door, Doors};
+use crate::view::{View, phase};
 
 pub const SANDBOXES: [&str; 2] = ["s0", "s1"];
 pub const CONTAINERS: [&str; 3] = ["c0", "c1", "c2"];
@@ -34,9 +33,6 @@ const PACE: Duration = Duration::from_millis(10);
 const KILLED: u32 = 137;
 /// How a process ends that ends by itself.
 const BY_ITSELF: u32 = 3;
-
-/// A process as it shows: its pid, 0 before its start, and where it stands.
-type Shown = (u32, Phase);
 
 pub struct Story<'a> {
     doors: &'a Doors,
@@ -65,7 +61,7 @@ impl<'a> Story<'a> {
         let (s, c) = (self.chance.pick(&SANDBOXES), self.chance.pick(&CONTAINERS));
         // Where the container is, or would be.
         let at = self.model.containers.get(c).map_or_else(|| s.to_owned(), |there| there.sandbox.clone());
-        let verb = self.chance.below(if stormy { 22 } else { 19 });
+        let verb = self.chance.below(if stormy { 26 } else { 23 });
         let doors = self.doors;
         let (asked, said, meant) = match verb {
             0..=3 => self.create(s, c, &at).await,
@@ -113,8 +109,12 @@ impl<'a> Story<'a> {
             18 => {
                 (format!("resume {s}"), doors.resume_sandbox(s).await, self.model.stand(s, Standing::Ready))
             }
-            19 => (format!("stop {s}"), doors.stop_sandbox(s).await, self.model.stop_sandbox(s)),
-            20 => (format!("shut down {s}"), doors.shutdown_sandbox(s).await, self.model.shutdown_sandbox(s)),
+            19 => (format!("update {s}"), doors.update_sandbox(s).await, self.model.update_sandbox(s)),
+            20 => (format!("keep a record of {s}"), doors.keep_record(s).await, self.model.keep_record(s)),
+            21 => (format!("change that of {s}"), doors.change_record(s).await, self.model.change_record(s)),
+            22 => (format!("drop that of {s}"), doors.drop_record(s).await, self.model.drop_record(s)),
+            23 => (format!("stop {s}"), doors.stop_sandbox(s).await, self.model.stop_sandbox(s)),
+            24 => (format!("shut down {s}"), doors.shutdown_sandbox(s).await, self.model.shutdown_sandbox(s)),
             _ => {
                 let said = doors.run_sandbox(s, MEMORY_MIB).await;
                 (format!("run {s}"), said, self.model.run_sandbox(s))
@@ -150,7 +150,8 @@ impl<'a> Story<'a> {
         let name = format!("nameless-{}", self.steps.len());
         let meant = self.model.exec(c, &name);
         if let Ok(pid) = started {
-            self.added.insert((c.to_owned(), name), Added { exec: None, pid: Some(pid), brief });
+            let fleeting = door == Door::Api;
+            self.added.insert((c.to_owned(), name), Added { exec: None, pid: Some(pid), brief, fleeting });
         }
         (format!("exec {args:?} in {c} by {door:?}"), started.map(drop), meant)
     }
@@ -162,7 +163,8 @@ impl<'a> Story<'a> {
         }
         let said = self.doors.add(c, at, e, &args).await;
         if said.is_ok() {
-            self.added.insert((c.to_owned(), e.to_owned()), Added { exec: Some(e.into()), pid: None, brief });
+            let added = Added { exec: Some(e.into()), brief, ..Added::default() };
+            self.added.insert((c.to_owned(), e.to_owned()), added);
         }
         (format!("add {e} {args:?} to {c}"), said, self.model.add(c, e))
     }
@@ -243,11 +245,17 @@ impl<'a> Story<'a> {
         format!("THECA_MODEL_SEED={} {:#?}", self.seed, self.steps)
     }
 
-    /// What ends by itself ends, and what goes with its init goes.
+    /// What ends by itself ends, and what goes with its end goes.
     fn what_follows(&mut self) {
         for ((c, exec), added) in &self.added {
             if added.brief && added.pid.is_some() {
                 self.model.ends(c, Some(exec));
+            }
+        }
+        for ((c, exec), _) in self.added.iter().filter(|(_, added)| added.fleeting) {
+            let execs = self.model.containers.get_mut(c).map(|container| &mut container.execs);
+            if let Some(execs) = execs.filter(|execs| execs.get(exec) == Some(&Phase::Stopped)) {
+                execs.remove(exec);
             }
         }
         let over = |c: &&String| {
@@ -288,7 +296,8 @@ impl<'a> Story<'a> {
             Standing::Stopped => "stopped",
         };
         let sandboxes = self.model.sandboxes.iter().map(|(id, at)| (id.clone(), standing(at).to_owned()));
-        let mut view = View { sandboxes: sandboxes.collect(), ..View::default() };
+        let records = self.model.records.iter().cloned().collect();
+        let mut view = View { sandboxes: sandboxes.collect(), records, ..View::default() };
         for (id, container) in &self.model.containers {
             let pid = |exec: &String| self.added[&(id.clone(), exec.clone())].pid.unwrap_or(0);
             let execs = container.shown().into_iter().filter_map(|(exec, phase)| Some((pid(&exec?), phase)));
@@ -312,6 +321,7 @@ impl<'a> Story<'a> {
         for id in SANDBOXES {
             view.sandboxes.extend(self.doors.standing(id).await.map(|word| (id.to_owned(), word)));
         }
+        view.records = self.doors.records().await;
         for container in self.doors.containers_of_2016().await {
             view.of_2016.insert(container.id.clone(), container.status());
         }
@@ -351,6 +361,9 @@ impl<'a> Story<'a> {
             self.doors.delete(Door::Tasks, &c, &container.sandbox, None).await.unwrap();
             self.model.delete(&c, false).unwrap();
         }
+        for record in std::mem::take(&mut self.model.records) {
+            self.doors.drop_record(&record).await.unwrap();
+        }
         self.agree(true).await;
         self.hear().await;
         self.steps.len()
@@ -381,40 +394,5 @@ impl<'a> Story<'a> {
             assert!(fine, "the last of these was told out of order: {told:#?} {}", self.so_far());
         }
         assert!(live.is_empty(), "the end of {live:?} was not told: {}", self.so_far());
-    }
-}
-
-/// What there is, as the interfaces show it.
-#[derive(Debug, Default, PartialEq)]
-struct View {
-    sandboxes: BTreeMap<String, String>,
-    /// By Tasks: init, and the others without an order.
-    containers: BTreeMap<String, (Phase, Vec<Shown>)>,
-    of_2016: BTreeMap<String, Wire2016>,
-    of_2015: BTreeMap<String, String>,
-}
-
-impl View {
-    fn add(&mut self, id: &str, init: Phase, mut execs: Vec<Shown>) {
-        execs.sort_by_key(|(pid, phase)| (*pid, format!("{phase:?}")));
-        self.containers.insert(id.to_owned(), (init, execs));
-        let (of_2016, of_2015) = match init {
-            Phase::Created => (Wire2016::Created, "stopped"),
-            Phase::Running => (Wire2016::Running, "running"),
-            Phase::Paused => (Wire2016::Paused, "paused"),
-            Phase::Stopped => (Wire2016::Stopped, "stopped"),
-        };
-        self.of_2016.insert(id.to_owned(), of_2016);
-        self.of_2015.insert(id.to_owned(), of_2015.to_owned());
-    }
-}
-
-fn phase(status: Wire) -> Phase {
-    match status {
-        Wire::Created => Phase::Created,
-        Wire::Running => Phase::Running,
-        Wire::Paused | Wire::Pausing => Phase::Paused,
-        Wire::Stopped => Phase::Stopped,
-        Wire::Unknown => panic!("a process whose status is not known"),
     }
 }

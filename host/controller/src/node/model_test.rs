@@ -1,12 +1,13 @@
 //! Random stories: calls of every interface, a keeper's own task API and blows of fate, in any order, against the model.
 //! Every answer is the model's, and so is the state whenever it is looked at; at the end the events make sense and nothing is left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::events::{Subscription, Told, What};
 use super::keeper::Keeper;
-use super::sandbox::Standing;
+use super::sandbox::{Standing, UpdateSandbox};
+use super::store::SandboxRecord;
 use super::task::{Exec, Phase, Whom};
 use super::testing::chance::Chance;
 use super::testing::model::{Answer, Model};
@@ -35,6 +36,10 @@ struct Story {
 
 fn answer<T>(answer: Result<T>) -> Answer {
     answer.map(drop).map_err(|error| error.kind())
+}
+
+fn record(id: &crate::id::SandboxId) -> SandboxRecord {
+    SandboxRecord::new(id.clone())
 }
 
 impl Story {
@@ -72,7 +77,7 @@ impl Story {
         {
             named = ProcessName::Pid(process.pid);
         }
-        let verb = self.chance.below(24);
+        let verb = self.chance.below(28);
         let (said, meant) = match verb {
             0 => (answer(node.run_sandbox(&ns, sandbox(s)).await), model.run_sandbox(s)),
             1 => (answer(node.stop_sandbox(&ns, &sid, None).await), model.stop_sandbox(s)),
@@ -97,6 +102,17 @@ impl Story {
             20 => (answer(node.pause_task(&ns, &cid).await), model.freeze(c, Phase::Running, Phase::Paused)),
             21 => (answer(node.resume_task(&ns, &cid).await), model.freeze(c, Phase::Paused, Phase::Running)),
             22 => (self.fate(s, c, e).await, Ok(())),
+            24 => {
+                let labels = Some([("team".to_owned(), "blue".to_owned())].into());
+                let update = UpdateSandbox { labels, ..UpdateSandbox::default() };
+                (answer(node.update_sandbox(&ns, &sid, update).await), model.update_sandbox(s))
+            }
+            25 => (answer(node.create_sandbox_record(&ns, record(&sid)).await), model.keep_record(s)),
+            26 => {
+                let paths = vec!["labels".into()];
+                (answer(node.update_sandbox_record(&ns, record(&sid), paths).await), model.change_record(s))
+            }
+            27 => (answer(node.delete_sandbox_record(&ns, &sid).await), model.drop_record(s)),
             _ => (self.behind(s, c).await, Ok(())),
         };
         self.steps.push(format!("{verb} {s} {c} {e}: {said:?}"));
@@ -175,6 +191,8 @@ impl Story {
         let sandboxes = node.sandboxes(ns).await.unwrap().into_iter();
         let sandboxes: BTreeMap<_, _> = sandboxes.map(|one| (one.id.to_string(), one.standing)).collect();
         assert_eq!(sandboxes, self.model.sandboxes, "{:#?}", self.steps);
+        let records = node.sandbox_records(ns, &[]).unwrap().into_iter();
+        assert_eq!(records.map(|one| one.id.to_string()).collect::<BTreeSet<_>>(), self.model.records);
         let tasks: Vec<_> =
             node.tasks(ns).await.unwrap().iter().map(|task| task.container.to_string()).collect();
         let meant: Vec<_> = self.model.containers.keys().cloned().collect();

@@ -1,6 +1,6 @@
 //! What the node should do, in a hundred lines: no keepers, no journal, no time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::node::Kind::{self, AlreadyExists, FailedPrecondition, NotFound};
 use crate::node::sandbox::Standing;
@@ -22,6 +22,8 @@ pub struct Container {
 pub struct Model {
     pub sandboxes: BTreeMap<String, Standing>,
     pub containers: BTreeMap<String, Container>,
+    /// Names of sandboxes that the store has a record of; it has nothing to do with those that there are.
+    pub records: BTreeSet<String>,
 }
 
 fn unless(refused: bool, kind: Kind) -> Answer {
@@ -52,6 +54,22 @@ impl Model {
         unless(*standing == Standing::Stopped, FailedPrecondition)?;
         *standing = to;
         Ok(())
+    }
+
+    pub fn update_sandbox(&self, id: &str) -> Answer {
+        unless(*self.sandboxes.get(id).ok_or(NotFound)? == Standing::Stopped, FailedPrecondition)
+    }
+
+    pub fn keep_record(&mut self, id: &str) -> Answer {
+        unless(!self.records.insert(id.into()), AlreadyExists)
+    }
+
+    pub fn change_record(&self, id: &str) -> Answer {
+        unless(!self.records.contains(id), NotFound)
+    }
+
+    pub fn drop_record(&mut self, id: &str) -> Answer {
+        unless(!self.records.remove(id), NotFound)
     }
 
     pub fn create(&mut self, id: &str, sandbox: Option<&str>) -> Answer {
