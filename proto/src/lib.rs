@@ -60,6 +60,15 @@ pub mod ports {
 #[cfg(feature = "shim")]
 pub const SHIM_CONTAINER: &str = "theca-container";
 
+/// Headers of the agent's gRPC statuses: what a failed call is to be blamed on.
+pub mod agent_headers {
+    /// On a failed Create, Start or Exec: the error number for which the container's program cannot be executed. ENOENT (2)
+    /// comes as NOT_FOUND and becomes exit code 127, any other as PERMISSION_DENIED and becomes 126.
+    pub const EXEC_ERRNO: &str = "theca-exec-errno";
+    /// On a failed Prepare: the slot of an EROFS disk that cannot be mounted.
+    pub const DAMAGED_IMAGE: &str = "theca-damaged-image";
+}
+
 /// Type URLs of the `Any` values that these interfaces carry.
 pub mod type_url {
     /// Counters of a cgroup, in the answer to Stats.
@@ -74,6 +83,8 @@ pub mod type_url {
     pub const POD_SANDBOX_CONFIG: &str = "runtime.v1.PodSandboxConfig";
     /// `theca.options.v1.SandboxOptions`: what any client may give a sandbox controller as options.
     pub const CLIENT_SANDBOX_OPTIONS: &str = "theca.options.v1.SandboxOptions";
+    /// `theca.keeper.v1.Failure`: a detail of a keeper's status.
+    pub const FAILURE: &str = "theca.keeper.v1.Failure";
     /// The first message of a `containerd.services.streaming.v1` stream.
     pub const STREAM_INIT: &str = "containerd.services.streaming.v1.StreamInit";
     /// Bytes on such a stream.

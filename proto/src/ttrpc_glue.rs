@@ -24,6 +24,23 @@ pub fn status(code: Code, message: impl Into<String>) -> Error {
     Error::RpcStatus(ttrpc::get_status(code, message.into()))
 }
 
+/// The same with one more message in the status, of type `url`: for programs, where the text is for people.
+pub fn status_with(code: Code, message: impl Into<String>, url: &str, detail: &impl Message) -> Error {
+    let mut status = ttrpc::get_status(code, message.into());
+    status.details.push(ttrpc::proto::Any {
+        type_url: url.to_owned(),
+        value: detail.encode_to_vec(),
+        ..Default::default()
+    });
+    Error::RpcStatus(status)
+}
+
+/// The detail of type `url` in a status. One that does not parse is none: the other side may be of another version.
+pub fn detail<T: Message + Default>(status: &ttrpc::Status, url: &str) -> Option<T> {
+    let detail = status.details.iter().find(|detail| detail.type_url.rsplit('/').next() == Some(url))?;
+    T::decode(detail.value.as_slice()).ok()
+}
+
 /// The methods of one service, ready for [`ttrpc::r#async::Server::register_service`].
 pub struct ServiceTable {
     name: &'static str,

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::time::{Instant, sleep};
 
@@ -115,8 +116,14 @@ impl Disks {
             false => (MsFlags::MS_RDONLY, ""),
         };
         let device = self.dev.join(&name);
-        mount(Some(&device), &path, Some(spec.fs_type.as_str()), flags, Some(options))
-            .attempt(|| format!("mount {} as {}", device.display(), spec.fs_type))?;
+        let mounted_now = mount(Some(&device), &path, Some(spec.fs_type.as_str()), flags, Some(options));
+        match mounted_now {
+            // EROFS has nothing to recover: memory apart, what does not mount is not what was written.
+            Err(errno) if spec.fs_type == "erofs" && errno != Errno::ENOMEM => {
+                return Err(RootfsError::DamagedImage { device, slot: spec.slot, source: errno.into() });
+            }
+            other => other.attempt(|| format!("mount {} as {}", device.display(), spec.fs_type))?,
+        }
         let disk =
             Arc::new(MountedDisk { path, spec: spec.clone(), writable, shared: AtomicBool::new(false) });
         mounted.insert(spec.slot, Arc::downgrade(&disk));

@@ -78,6 +78,16 @@ pub enum RootfsError {
         /// How many.
         count: usize,
     },
+    /// An image's disk is not the EROFS that it was written as.
+    #[error("failed to mount {} as erofs", device.display())]
+    DamagedImage {
+        /// In the guest.
+        device: PathBuf,
+        /// Of the disk.
+        slot: u32,
+        /// Why.
+        source: io::Error,
+    },
     /// The system refused.
     #[error("failed to {action}")]
     Io {

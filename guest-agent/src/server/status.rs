@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use theca_proto::agent_headers::{DAMAGED_IMAGE, EXEC_ERRNO};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
@@ -9,10 +10,6 @@ use crate::container::Error;
 use crate::oci::SpecError;
 use crate::process::launch::LaunchError;
 use crate::rootfs::RootfsError;
-
-/// On a failed Create, Start or Exec: the error number for which the container's program cannot be executed. ENOENT (2)
-/// comes as NOT_FOUND and becomes exit code 127, any other as PERMISSION_DENIED and becomes 126.
-pub const EXEC_ERRNO: &str = "theca-exec-errno";
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -22,6 +19,9 @@ impl From<Error> for Status {
         {
             let errno = failure.errno.unwrap_or(libc::EACCES);
             status.metadata_mut().insert(EXEC_ERRNO, MetadataValue::from(errno));
+        }
+        if let Error::Rootfs(RootfsError::DamagedImage { slot, .. }) = &error {
+            status.metadata_mut().insert(DAMAGED_IMAGE, MetadataValue::from(*slot));
         }
         status
     }
@@ -38,7 +38,7 @@ fn code(error: &Error) -> Code {
         Error::ShuttingDown => Code::Unavailable,
         Error::Spec(SpecError::Unsupported { .. }) => Code::Unimplemented,
         Error::Spec(SpecError::Parse { .. } | SpecError::Invalid { .. }) => Code::InvalidArgument,
-        Error::Rootfs(RootfsError::Io { .. }) => Code::Internal,
+        Error::Rootfs(RootfsError::Io { .. } | RootfsError::DamagedImage { .. }) => Code::Internal,
         Error::Rootfs(RootfsError::WrongDisk { .. } | RootfsError::DiskInUse { .. }) => {
             Code::FailedPrecondition
         }
@@ -83,6 +83,17 @@ mod tests {
         assert_eq!(status.code(), Code::NotFound);
         assert_eq!(status.metadata().get(EXEC_ERRNO).unwrap(), "2");
         assert_eq!(status.message(), "failed to execute \"nosuch\": no such file or directory");
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_mounted_is_told_apart() {
+        let source = std::io::Error::from_raw_os_error(libc::EUCLEAN);
+        let error = RootfsError::DamagedImage { device: "/dev/vda".into(), slot: 3, source };
+        let status = Status::from(Error::Rootfs(error));
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(status.metadata().get(DAMAGED_IMAGE).unwrap(), "3");
+        assert!(status.message().starts_with("failed to mount /dev/vda as erofs: "), "{}", status.message());
+        assert!(status.metadata().get(EXEC_ERRNO).is_none());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 pub mod node;
 
 use theca_controller::Error;
-use theca_controller::agent::{AgentError, Code as AgentCode};
+use theca_controller::agent::{AgentError, Cause, Code as AgentCode};
 use theca_controller::bundle::BundleError;
 use theca_controller::error::story;
 use theca_controller::task::rootfs::RootfsError;
@@ -12,13 +12,29 @@ use theca_controller::task::state::TaskRefusal;
 use theca_controller::task::stdio::StdioError;
 use theca_controller::task::stdio::remote::RemoteError;
 use theca_controller::vmm::disk::DiskError;
+use theca_proto::theca::keeper::v1 as keeper;
+use theca_proto::{ttrpc_glue, type_url};
 use ttrpc::Code;
 
 use crate::shim::endpoint::EndpointError;
 
 /// The status of `error`.
 pub fn of(error: Error) -> ttrpc::Error {
-    theca_proto::ttrpc_glue::status(code(&error), story(&error))
+    let (code, story) = (code(&error), story(&error));
+    match error {
+        Error::Agent(AgentError::Refused { cause: Some(cause), .. }) => {
+            let failure = keeper::Failure { cause: Some(wire(cause)) };
+            ttrpc_glue::status_with(code, story, type_url::FAILURE, &failure)
+        }
+        _ => ttrpc_glue::status(code, story),
+    }
+}
+
+fn wire(cause: Cause) -> keeper::failure::Cause {
+    match cause {
+        Cause::Program { errno } => keeper::failure::Cause::ProgramErrno(errno),
+        Cause::DamagedImage => keeper::failure::Cause::DamagedImage(true),
+    }
 }
 
 /// The status of an endpoint that was not made.
@@ -27,7 +43,7 @@ pub fn of_endpoint(error: EndpointError) -> ttrpc::Error {
         EndpointError::TooMany => Code::RESOURCE_EXHAUSTED,
         EndpointError::Socket(_) | EndpointError::Serve(_) => Code::INTERNAL,
     };
-    theca_proto::ttrpc_glue::status(code, story(&error))
+    ttrpc_glue::status(code, story(&error))
 }
 
 /// The same over gRPC, whose codes have the same numbers.
@@ -124,11 +140,19 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_is_not_there_keeps_the_agents_code() {
-        let error =
-            AgentError::Refused { code: AgentCode::NotFound, message: "no such program: /bin/x".into() };
-        let error = Error::Agent(error);
-        assert_eq!((code(&error), story(&error).as_str()), (Code::NOT_FOUND, "no such program: /bin/x"));
+    fn a_command_that_is_not_there_keeps_the_agents_code_and_what_is_to_blame() {
+        let refused = |cause| {
+            let message = "no such program: /bin/x".into();
+            let error = AgentError::Refused { code: AgentCode::NotFound, message, cause };
+            let ttrpc::Error::RpcStatus(status) = of(Error::Agent(error)) else { panic!("no status") };
+            assert_eq!((status.code(), status.message()), (Code::NOT_FOUND, "no such program: /bin/x"));
+            ttrpc_glue::detail::<keeper::Failure>(&status, type_url::FAILURE)
+                .and_then(|failure| failure.cause)
+        };
+        let blamed = refused(Some(Cause::Program { errno: 2 }));
+        assert_eq!(blamed, Some(keeper::failure::Cause::ProgramErrno(2)));
+        assert_eq!(refused(Some(Cause::DamagedImage)), Some(keeper::failure::Cause::DamagedImage(true)));
+        assert_eq!(refused(None), None);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! | 128+N | interrupted by signal N before the container started      |
 //! | other | the container's own                                       |
 
-use ttrpc::Code;
+use nix::libc;
+use theca_proto::theca::keeper::v1::failure::Cause;
 
 use crate::container::Source;
 use crate::keeper::KeeperError;
@@ -57,34 +58,27 @@ impl StartError {
 
     /// Of a task that was not created, with a root from `source`.
     pub fn of_create(error: KeeperError, source: &Source) -> Self {
-        match (source, error) {
-            (Source::Image { reference, .. }, KeeperError::Refused { code, message })
-                if message.contains("as erofs") =>
-            {
-                Self::DamagedImage {
-                    image: reference.clone(),
-                    source: KeeperError::Refused { code, message },
-                }
-            }
-            (_, error) => error.into(),
+        match (source, &error) {
+            (
+                Source::Image { reference, .. },
+                KeeperError::Refused { cause: Some(Cause::DamagedImage(_)), .. },
+            ) => Self::DamagedImage { image: reference.clone(), source: error },
+            _ => error.into(),
         }
     }
 }
 
 impl From<KeeperError> for StartError {
-    /// Runtimes tell these apart in words only, so the words decide where the status does not: runc's and the kernel's.
+    /// By what the agent blames, which is never in the words: those may be of a hook, or quote a path.
     fn from(error: KeeperError) -> Self {
-        let KeeperError::Refused { code, message } = &error else { return Self::Other(error) };
-        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-        let of_command = says(&["exec", "command", "executable"]);
-        let missing = *code == Code::NOT_FOUND || says(&["not found", "no such file", "No such file"]);
-        let unfit = says(&["ermission denied", "xec format error", "s a directory"]);
-        if of_command && missing {
-            Self::NotFound(message.clone())
-        } else if of_command && unfit || *code == Code::PERMISSION_DENIED {
-            Self::NotExecutable(message.clone())
-        } else {
-            Self::Other(error)
+        match error {
+            KeeperError::Refused { message, cause: Some(Cause::ProgramErrno(errno)), .. } => {
+                match i32::try_from(errno) {
+                    Ok(libc::ENOENT) => Self::NotFound(message),
+                    _ => Self::NotExecutable(message),
+                }
+            }
+            error => Self::Other(error),
         }
     }
 }
@@ -108,26 +102,50 @@ pub fn of_container(status: u32) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use ttrpc::Code;
+
     use super::*;
+
+    fn refused(code: Code, message: &str, cause: Option<Cause>) -> KeeperError {
+        KeeperError::Refused { code, message: message.into(), cause }
+    }
 
     #[test]
     fn a_command_that_does_not_start_has_dockers_codes() {
-        for (code, message, exit) in [
-            (Code::NOT_FOUND, "exec \"foo\": executable file not found in $PATH", 127),
-            (Code::UNKNOWN, "exec /bin/foo: no such file or directory", 127),
-            (Code::PERMISSION_DENIED, "exec \"/etc/passwd\": permission denied", 126),
-            (Code::UNKNOWN, "exec /x: exec format error", 126),
-            (Code::NOT_FOUND, "container not created", 125),
-            (Code::INTERNAL, "mount /proc: no such file or directory", 125),
-            (Code::INVALID_ARGUMENT, "no user \"x\" in the container's /etc/passwd", 125),
-        ] {
-            let refused = KeeperError::Refused { code, message: message.into() };
+        for (errno, exit) in [(libc::ENOENT, 127), (libc::EACCES, 126), (libc::ENOEXEC, 126)] {
+            let cause = Cause::ProgramErrno(errno.unsigned_abs());
+            let refused = refused(Code::UNKNOWN, "in whatever words", Some(cause));
             let error = anyhow::Error::from(StartError::from(refused));
-            assert_eq!(exit_code(&error), exit, "{message}");
-            assert!(format!("{error:#}").contains(message));
+            assert_eq!(exit_code(&error), exit);
+            assert!(format!("{error:#}").contains("in whatever words"));
         }
         assert_eq!(exit_code(&StartError::Interrupted(2).into()), 130);
         assert_eq!(exit_code(&anyhow::anyhow!("anything")), 125);
+    }
+
+    #[test]
+    fn words_decide_no_exit_code() {
+        for (code, message) in [
+            (Code::FAILED_PRECONDITION, "failed to run the hook /usr/libexec/x: no such file or directory"),
+            (Code::NOT_FOUND, "exec \"foo\": executable file not found in $PATH"),
+            (Code::PERMISSION_DENIED, "exec /etc/passwd: permission denied"),
+            (Code::NOT_FOUND, "container not created"),
+            (Code::INTERNAL, "failed to mount /dev/vda as erofs"),
+        ] {
+            let source = Source::Image { reference: "debian".into(), id: "1".into(), disk: "/d".into() };
+            let error = StartError::of_create(refused(code, message, None), &source);
+            assert!(matches!(error, StartError::Other(_)), "{message}");
+            assert_eq!(exit_code(&error.into()), FAILED, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_disk_is_the_image_s_where_there_is_one() {
+        let damaged = || refused(Code::INTERNAL, "failed to mount", Some(Cause::DamagedImage(true)));
+        let image = Source::Image { reference: "debian".into(), id: "1".into(), disk: "/d".into() };
+        assert!(matches!(StartError::of_create(damaged(), &image), StartError::DamagedImage { .. }));
+        let folder = Source::Rootfs("/srv".into());
+        assert!(matches!(StartError::of_create(damaged(), &folder), StartError::Other(_)));
     }
 
     #[test]

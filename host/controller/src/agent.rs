@@ -36,6 +36,8 @@ pub enum AgentError {
         code: Code,
         /// The guest's words, bounded and printable.
         message: String,
+        /// What it holds to blame, if that is not the guest itself.
+        cause: Option<Cause>,
     },
     /// The connection to it is gone.
     #[error("the agent in the guest cannot be reached: {0}")]
@@ -72,6 +74,18 @@ pub enum Code {
     Unimplemented,
     /// Anything else.
     Internal,
+}
+
+/// What a container that did not start has itself to blame for, told apart from what the sandbox did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its program cannot be executed.
+    Program {
+        /// The system's error number for it.
+        errno: u32,
+    },
+    /// The disk of its image cannot be mounted.
+    DamagedImage,
 }
 
 /// A root file system to put together in the guest.

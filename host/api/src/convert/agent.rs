@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use theca_controller::agent::{
-    AgentError, CgroupFiles, Code, Greeting, GuestDisk, GuestInfo, Rootfs, SuppliedFile,
+    AgentError, Cause, CgroupFiles, Code, Greeting, GuestDisk, GuestInfo, Rootfs, SuppliedFile,
 };
+use theca_proto::agent_headers::{DAMAGED_IMAGE, EXEC_ERRNO};
 use theca_proto::theca::agent::v1;
 
 /// Longest message of an error that is passed on.
@@ -48,7 +49,15 @@ pub fn error(status: &tonic::Status) -> AgentError {
         tonic::Code::Unimplemented => Code::Unimplemented,
         _ => Code::Internal,
     };
-    AgentError::Refused { code, message: bounded(status.message(), MAX_MESSAGE) }
+    AgentError::Refused { code, message: bounded(status.message(), MAX_MESSAGE), cause: cause(status) }
+}
+
+fn cause(status: &tonic::Status) -> Option<Cause> {
+    let header = |name| status.metadata().get(name).and_then(|value| value.to_str().ok());
+    if let Some(errno) = header(EXEC_ERRNO).and_then(|errno| errno.parse().ok()) {
+        return Some(Cause::Program { errno });
+    }
+    header(DAMAGED_IMAGE).map(|_| Cause::DamagedImage)
 }
 
 /// The ready message.
@@ -96,9 +105,24 @@ mod tests {
     #[test]
     fn an_error_of_the_guest_is_bounded_and_steers_no_terminal() {
         let status = tonic::Status::not_found(format!("\x1b[2Jno such file{}", "é".repeat(10_000)));
-        let AgentError::Refused { code, message } = error(&status) else { panic!("not a refusal") };
-        assert_eq!(code, Code::NotFound);
+        let AgentError::Refused { code, message, cause } = error(&status) else { panic!("not a refusal") };
+        assert_eq!((code, cause), (Code::NotFound, None));
         assert!(message.starts_with("[2Jno such file") && message.len() <= MAX_MESSAGE);
+    }
+
+    #[test]
+    fn what_is_to_blame_comes_from_headers_and_never_from_words() {
+        let with = |name: &'static str, value: &'static str| {
+            let mut status = tonic::Status::not_found("exec: no such file or directory");
+            status.metadata_mut().insert(name, value.parse().unwrap());
+            let AgentError::Refused { cause, .. } = error(&status) else { panic!("not a refusal") };
+            cause
+        };
+        assert_eq!(with(EXEC_ERRNO, "2"), Some(Cause::Program { errno: 2 }));
+        assert_eq!(with(DAMAGED_IMAGE, "0"), Some(Cause::DamagedImage));
+        for (name, value) in [(EXEC_ERRNO, "-2"), (EXEC_ERRNO, "two"), ("another", "2")] {
+            assert_eq!(with(name, value), None, "{name}: {value}");
+        }
     }
 
     #[test]

@@ -10,8 +10,10 @@ use theca_proto::containerd::task::v3 as task;
 use theca_proto::containerd::task::v3::task_ttrpc::TaskClient;
 use theca_proto::io::containerd::cgroups::v2::Metrics;
 use theca_proto::theca::keeper::v1 as keeper;
+use theca_proto::theca::keeper::v1::failure::Cause;
 use theca_proto::theca::keeper::v1::keeper_ttrpc::KeeperClient;
-use theca_proto::ttrpc_glue::{Answer, Caller};
+use theca_proto::ttrpc_glue::{self, Answer, Caller};
+use theca_proto::type_url;
 use ttrpc::r#async::Client;
 use ttrpc::r#async::transport::Socket;
 use ttrpc::{Code, Error};
@@ -33,8 +35,10 @@ pub enum KeeperError {
     Refused {
         /// The status code.
         code: Code,
-        /// What the keeper or the agent says.
+        /// What the keeper or the agent says, for people.
         message: String,
+        /// What a container that did not start has itself to blame for.
+        cause: Option<Cause>,
     },
     /// The connection broke.
     #[error("the sandbox ended while it was asked to {asked}; `theca console` may show why")]
@@ -244,7 +248,9 @@ async fn within<T>(
 fn explain<T>(asked: &'static str, answer: Answer<T>) -> Result<T, KeeperError> {
     answer.map_err(|error| match error {
         Error::RpcStatus(status) => {
-            KeeperError::Refused { code: status.code(), message: status.message().to_owned() }
+            let detail: Option<keeper::Failure> = ttrpc_glue::detail(&status, type_url::FAILURE);
+            let cause = detail.and_then(|failure| failure.cause);
+            KeeperError::Refused { code: status.code(), message: status.message().to_owned(), cause }
         }
         _ => KeeperError::Gone { asked },
     })

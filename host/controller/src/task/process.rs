@@ -189,7 +189,7 @@ pub async fn ended(vm: Vm, container: ContainerId, guest_pid: u32, drain: Option
             KILLED
         }
         Ok(status) => status.min(255),
-        Err(AgentError::Refused { code, message }) => {
+        Err(AgentError::Refused { code, message, .. }) => {
             warn!(%container, guest_pid, ?code, message, "the agent does not tell how a process ended");
             UNKNOWN
         }

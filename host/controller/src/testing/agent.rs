@@ -81,7 +81,7 @@ impl FakeAgent {
 
     /// Makes `call` fail.
     pub fn refuse(&self, call: &'static str, code: Code, message: &str) {
-        let refusal = AgentError::Refused { code, message: message.into() };
+        let refusal = AgentError::Refused { code, message: message.into(), cause: None };
         self.refusals.lock().unwrap().insert(call, refusal);
     }
 

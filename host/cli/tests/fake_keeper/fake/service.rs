@@ -9,7 +9,8 @@ use prost::Message;
 use theca_proto::containerd::task::v3 as task;
 use theca_proto::containerd::v1::types::Status;
 use theca_proto::theca::keeper::v1 as keeper;
-use theca_proto::ttrpc_glue::{Answer, status};
+use theca_proto::ttrpc_glue::{Answer, status, status_with};
+use theca_proto::type_url;
 use ttrpc::Code;
 
 use super::process::{Process, StartFailure, Stdio3};
@@ -79,10 +80,15 @@ impl task::task_ttrpc::Task for Service {
             Ok(pid) => Ok(task::StartResponse { pid }),
             Err(failure) => {
                 process.give_up();
-                Err(match failure {
-                    StartFailure::NotFound(message) => status(Code::NOT_FOUND, message),
-                    StartFailure::NotExecutable(message) => status(Code::PERMISSION_DENIED, message),
-                })
+                let (code, message, errno) = match failure {
+                    StartFailure::NotFound(message) => (Code::NOT_FOUND, message, nix::libc::ENOENT),
+                    StartFailure::NotExecutable(message) => {
+                        (Code::PERMISSION_DENIED, message, nix::libc::EACCES)
+                    }
+                };
+                let cause = keeper::failure::Cause::ProgramErrno(errno.unsigned_abs());
+                let failure = keeper::Failure { cause: Some(cause) };
+                Err(status_with(code, message, type_url::FAILURE, &failure))
             }
         }
     }
