@@ -84,7 +84,41 @@ fn bundles_that_are_none() {
         serde_json::json!({ "destination": "/host", "type": "bind", "source": "/etc", "options": ["rbind"] }),
     );
     let output = shared.theca(&theca);
-    nothing_left(&theca, output.exits(125).says("/host"));
+    nothing_left(&theca, output.exits(125).says("binds \"/etc\" at \"/host\""));
+}
+
+/// What the bundle asks for and a virtual machine does not have is told, not left out in silence.
+#[test]
+fn bundles_that_ask_for_what_is_the_host_s() {
+    let theca = Theca::empty();
+    let refused = |change: &dyn Fn(&mut serde_json::Value), says: &str| {
+        let mut bundle = Bundle::new(&["true"]);
+        change(&mut bundle.config);
+        let output = bundle.theca(&theca);
+        nothing_left(&theca, output.exits(125).says(says));
+    };
+    for kind in ["network", "ipc", "uts"] {
+        let join = |config: &mut serde_json::Value| {
+            for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+                if namespace["type"] == kind {
+                    namespace["path"] = "/var/run/netns/x".into();
+                }
+            }
+        };
+        refused(&join, &format!("joins the host's {kind} namespace /var/run/netns/x"));
+    }
+    for (source, destination) in [("/etc/resolv.conf", "/etc/resolv.conf"), ("/dev/shm", "/dev/shm")] {
+        let bind = |config: &mut serde_json::Value| {
+            let mount = serde_json::json!({ "destination": destination, "type": "bind", "source": source });
+            config["mounts"].as_array_mut().unwrap().push(mount);
+        };
+        refused(&bind, &format!("binds {source:?} at {destination:?}"));
+    }
+    let bundle = Bundle::new(&["true"]);
+    let path = bundle.path().to_string_lossy().into_owned();
+    for flag in ["--shm-size=64m", "--pull=missing", "--cpus=1.5"] {
+        self::refused(&theca, &["run", "--bundle", &path, flag], 125, "no place beside --bundle");
+    }
 }
 
 #[test]

@@ -67,6 +67,31 @@ fn mounts_devices_and_guarded_paths() {
 }
 
 #[test]
+fn files_of_the_bundle_are_bound() {
+    let theca = Theca::empty();
+    let mut bundle =
+        script("cat /etc/passwd /etc/group; ls -l /etc/passwd | cut -c 1-10; echo x >> /etc/group");
+    for (name, content) in [("users", "root:x:0:0:of the bundle:/:/bin/sh\n"), ("groups", "wheel:x:0:\n")] {
+        std::fs::write(bundle.path().join(name), content).unwrap();
+    }
+    let users = bundle.path().join("users");
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts
+        .push(json!({ "destination": "/etc/passwd", "type": "bind", "source": users, "options": ["bind"] }));
+    mounts.push(
+        json!({ "destination": "/etc/group", "type": "bind", "source": "groups", "options": ["bind", "ro"] }),
+    );
+    let output = bundle.same_under_both(&theca);
+    assert!(output.exits(1).stdout.contains("of the bundle"), "{output}");
+    // A container that is started later has what the bundle had when it was made.
+    let path = bundle.path().to_string_lossy().into_owned();
+    theca.cli(&["create", "--name", "later", "--bundle", &path]).success();
+    std::fs::remove_file(bundle.path().join("users")).unwrap();
+    let started = theca.cli(&["start", "--attach", "later"]);
+    assert_eq!(started.exits(1).stdout, output.stdout);
+}
+
+#[test]
 fn limits_seen_from_inside() {
     let mut bundle = script(
         "cd /sys/fs/cgroup && cat memory.max memory.low memory.swap.max pids.max cpu.max cpu.weight cpuset.cpus

@@ -62,9 +62,9 @@ pub struct ContainerFlags {
     /// Size of the container's writable disk; blocks are used as they are written
     #[arg(long, default_value = "10g", value_name = "SIZE")]
     pub storage_size: String,
-    /// Size of /dev/shm
-    #[arg(long, default_value = "64m", value_name = "SIZE")]
-    pub shm_size: String,
+    /// Size of /dev/shm [default: 64m]
+    #[arg(long, value_name = "SIZE")]
+    pub shm_size: Option<String>,
     /// Most processes and threads
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub pids_limit: Option<i64>,
@@ -138,9 +138,9 @@ pub struct ContainerFlags {
     /// Run on a copy of a folder instead of an image
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub rootfs: Option<PathBuf>,
-    /// When to fetch the image from its registry
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    pub pull: Pull,
+    /// When to fetch the image from its registry [default: missing]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub pull: Option<Pull>,
 
     /// A guest kernel other than the installed one
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -1,6 +1,7 @@
 //! From flags to a container that could be made: everything is read and checked here, nothing is left on disk but a pulled
 //! image.
 
+mod bound_files;
 mod bundle;
 mod refusals;
 
@@ -13,6 +14,7 @@ use anyhow::{Context, bail};
 use oci_spec::runtime::{Process, Root, Spec};
 use theca_image::Config as ImageConfig;
 
+use self::bound_files::BoundFile;
 use crate::commands::image::{find, find_or_pull};
 use crate::container::{
     ContainerId, ContainerName, Held, LARGEST_DISK, Phase, Record, SMALLEST_DISK, Settings, Shelf, Source,
@@ -28,6 +30,8 @@ use crate::stdio::window_size;
 
 /// What a guest gets when nothing is said.
 const DEFAULT_MEMORY: u64 = 256 << 20;
+/// `/dev/shm`, likewise.
+const DEFAULT_SHM: u64 = 64 << 20;
 const SIGTERM: i32 = 15;
 
 /// A container that could be made.
@@ -37,6 +41,7 @@ pub struct Plan {
     name: Option<ContainerName>,
     source: Source,
     spec: Box<Spec>,
+    files: Vec<BoundFile>,
     labels: BTreeMap<String, String>,
     settings: Settings,
     disk_bytes: u64,
@@ -62,7 +67,7 @@ impl Plan {
         let own_signal = flags.stop_signal.as_deref().map(signal::parse).transpose()?;
         let mut own_labels = labels(&flags)?;
         let id = ContainerId::random().context("failed to read /dev/urandom")?;
-        let Base { source, spec, labels, stop_signal } = Base::find(&flags, &id, shelf).await?;
+        let Base { source, spec, files, labels, stop_signal } = Base::find(&flags, &id, shelf).await?;
         let mut labels: BTreeMap<_, _> = labels;
         labels.append(&mut own_labels);
         let process = spec.process().as_ref();
@@ -73,7 +78,7 @@ impl Plan {
             (None, Some(of_image)) => signal::parse(&of_image).context("the image's stop signal")?,
             (None, None) => SIGTERM,
         };
-        Ok(Self { id, name, source, spec, labels, settings, disk_bytes, cidfile: flags.cidfile })
+        Ok(Self { id, name, source, spec, files, labels, settings, disk_bytes, cidfile: flags.cidfile })
     }
 
     /// Whether the container's init has a terminal, and an open input.
@@ -125,6 +130,7 @@ impl Plan {
         if !matches!(self.source, Source::Bundle { .. }) {
             names::write(&held.folder().bundle(), self.spec.hostname().as_deref().unwrap_or_default())?;
         }
+        bound_files::write(&self.files, &held.folder().bundle())?;
         let path = held.folder().bundle().join("config.json");
         let json = serde_json::to_vec(&self.spec).context("failed to write the configuration as JSON")?;
         fs::write(&path, json).with_context(|| format!("failed to write {}", path.display()))
@@ -135,6 +141,7 @@ impl Plan {
 struct Base {
     source: Source,
     spec: Box<Spec>,
+    files: Vec<BoundFile>,
     labels: BTreeMap<String, String>,
     stop_signal: Option<String>,
 }
@@ -145,7 +152,8 @@ impl Base {
             refusals::check_with_bundle(flags)?;
             let bundle = bundle::read(path)?;
             let source = Source::Bundle { bundle: bundle.folder, rootfs: bundle.rootfs };
-            return Ok(Self { source, spec: bundle.spec, labels: BTreeMap::new(), stop_signal: None });
+            let bundle::Bundle { spec, files, .. } = bundle;
+            return Ok(Self { source, spec, files, labels: BTreeMap::new(), stop_signal: None });
         }
         let mut wish = wish(flags, id)?;
         if let Some(folder) = &flags.rootfs {
@@ -160,7 +168,7 @@ impl Base {
             bail!("no image: name one, or give --bundle DIR or --rootfs DIR");
         };
         wish.command = command.to_vec();
-        let image = match flags.pull {
+        let image = match flags.pull.unwrap_or_default() {
             Pull::Never => find(shelf.roots(), reference)?,
             Pull::Missing => find_or_pull(shelf.roots(), reference, false).await?,
             Pull::Always => find_or_pull(shelf.roots(), reference, true).await?,
@@ -175,6 +183,7 @@ impl Base {
         Ok(Self {
             source,
             spec: Box::new(spec::generate(image, wish)?),
+            files: Vec::new(),
             labels: image.labels().clone().unwrap_or_default().into_iter().collect(),
             stop_signal: image.stop_signal().clone(),
         })
@@ -278,7 +287,7 @@ fn wish(flags: &ContainerFlags, id: &ContainerId) -> anyhow::Result<Wish> {
         terminal: flags.tty.then(window_size),
         read_only: flags.read_only,
         tmpfs: flags.tmpfs.clone(),
-        shm_bytes: size::parse(&flags.shm_size).context("--shm-size")?,
+        shm_bytes: flags.shm_size.as_deref().map_or(Ok(DEFAULT_SHM), size::parse).context("--shm-size")?,
         capabilities: capabilities::select(&flags.cap_add, &flags.cap_drop)?,
         rlimits: flags.ulimit.iter().map(|limit| limits::ulimit(limit)).collect::<Result<_, _>>()?,
         no_new_privileges,

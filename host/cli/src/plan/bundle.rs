@@ -5,6 +5,8 @@ use std::{fs, io};
 
 use oci_spec::runtime::Spec;
 
+use super::bound_files::{self, BoundFile};
+
 /// Why a folder cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
@@ -26,6 +28,14 @@ pub enum BundleError {
     #[error("failed to read {path}")]
     Read {
         /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A copy of a file of it cannot be made.
+    #[error("failed to write {path}")]
+    Write {
+        /// The copy.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -58,6 +68,30 @@ pub enum BundleError {
         /// What it asks for.
         value: String,
     },
+    /// It joins a namespace of the host's.
+    #[error(
+        "{path} joins the host's {kind} namespace {namespace}, which a container in a virtual machine cannot: it has namespaces of its own guest; take linux.namespaces' path out"
+    )]
+    Namespace {
+        /// The file.
+        path: PathBuf,
+        /// Which kind.
+        kind: String,
+        /// What it names.
+        namespace: PathBuf,
+    },
+    /// It shows what the guest does not have.
+    #[error("{path} binds {bound:?} at {at:?}: {why}; put a copy into the bundle, or take the mount out")]
+    Bind {
+        /// The file.
+        path: PathBuf,
+        /// The mount's source.
+        bound: PathBuf,
+        /// The mount's destination.
+        at: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// A bundle that was read.
@@ -69,6 +103,8 @@ pub struct Bundle {
     pub rootfs: PathBuf,
     /// Its configuration.
     pub spec: Box<Spec>,
+    /// Its files that the configuration binds.
+    pub files: Vec<BoundFile>,
 }
 
 /// Reads a bundle.
@@ -80,7 +116,7 @@ pub fn read(path: &Path) -> Result<Bundle, BundleError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(BundleError::NoConfig(folder)),
         Err(source) => return Err(BundleError::Read { path, source }),
     };
-    let spec: Box<Spec> = serde_json::from_slice(&text)
+    let mut spec: Box<Spec> = serde_json::from_slice(&text)
         .map_err(|source| BundleError::Malformed { path: path.clone(), source })?;
     let root = spec.root().as_ref().ok_or_else(|| BundleError::Lacks { path: path.clone(), part: "root" })?;
     let rootfs = root_folder(&folder.join(root.path()))?;
@@ -91,7 +127,22 @@ pub fn read(path: &Path) -> Result<Bundle, BundleError> {
     if let Some((part, value)) = label(&spec) {
         return Err(BundleError::Label { path, part, value: value.to_owned() });
     }
-    Ok(Bundle { folder, rootfs, spec })
+    if let Some((kind, namespace)) = joined(&spec) {
+        return Err(BundleError::Namespace { path, kind, namespace });
+    }
+    let files = bound_files::take(&folder, &mut spec)?;
+    Ok(Bundle { folder, rootfs, spec, files })
+}
+
+/// The first namespace that is to be joined. A pod's containers name those of their sandbox, and the keeper gives them the
+/// guest's instead; a bundle that is run by itself has no sandbox, and means the host's.
+fn joined(spec: &Spec) -> Option<(String, PathBuf)> {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    namespaces.into_iter().flatten().find_map(|namespace| {
+        let path = namespace.path().clone().filter(|path| !path.as_os_str().is_empty())?;
+        let kind = serde_json::to_value(namespace.typ()).ok()?;
+        Some((kind.as_str().unwrap_or_default().to_owned(), path))
+    })
 }
 
 /// The first profile or label that the guest could not obey. The keeper drops them, for containerd sets them unasked; here
@@ -158,6 +209,24 @@ mod tests {
             );
         }
         config(r#","apparmorProfile":"unconfined","selinuxLabel":"""#, r#""mountLabel":"""#).unwrap();
+    }
+
+    #[test]
+    fn namespaces_of_the_host_s_are_refused_by_name() {
+        let config = |namespaces: &str| {
+            let json = format!(
+                r#"{{"ociVersion":"1.0.2","root":{{"path":"rootfs"}},"linux":{{"namespaces":[{namespaces}]}},
+                "process":{{"args":["true"],"cwd":"/","user":{{"uid":0,"gid":0}}}}}}"#
+            );
+            bundle_with(Some(&json))
+        };
+        for kind in ["network", "ipc", "uts", "pid", "mount", "cgroup"] {
+            let one = format!(r#"{{"type":"mount"}},{{"type":"{kind}","path":"/var/run/netns/x"}}"#);
+            let error = config(&one).unwrap_err();
+            let named = format!("joins the host's {kind} namespace /var/run/netns/x");
+            assert!(error.to_string().contains(&named), "{error}");
+        }
+        config(r#"{"type":"mount"},{"type":"network","path":""}"#).unwrap();
     }
 
     #[test]

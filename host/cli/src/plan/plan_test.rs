@@ -69,12 +69,15 @@ fn what_comes_later_is_refused_by_name() {
 
 #[test]
 fn a_bundle_decides_for_itself() {
-    for line in ["--bundle b -t", "--bundle b -e A=1", "--bundle b --read-only", "--bundle b echo"] {
-        let error = refusals::check_with_bundle(&flags(line)).unwrap_err().to_string();
-        assert!(error.contains("config.json"), "{error}");
+    for given in ["-t", "-e A=1", "--read-only", "echo", "--shm-size 64m", "--pull missing", "--cpus 1.5"] {
+        let error =
+            refusals::check_with_bundle(&flags(&format!("--bundle b {given}"))).unwrap_err().to_string();
+        assert!(error.contains("config.json"), "{given}: {error}");
     }
-    refusals::check_with_bundle(&flags("--bundle b -d --rm --name x -m 1g".replace("-d ", "").as_str()))
-        .unwrap();
+    refusals::check_with_bundle(&flags(
+        "--bundle b -d --rm --name x -m 1g --cpus 2".replace("-d ", "").as_str(),
+    ))
+    .unwrap();
     assert!(Line::try_parse_from(["run", "--bundle", "b", "--rootfs", "r"]).is_err());
 }
 

@@ -34,6 +34,9 @@ pub fn check(flags: &ContainerFlags) -> anyhow::Result<()> {
 pub fn check_with_bundle(flags: &ContainerFlags) -> anyhow::Result<()> {
     let given = [
         ("a command", !flags.image_and_command.is_empty()),
+        ("--pull", flags.pull.is_some()),
+        ("a part of a processor in --cpus", flags.cpus.quota_us.is_some()),
+        ("--shm-size", flags.shm_size.is_some()),
         ("--tty", flags.tty),
         ("--env", !flags.env.is_empty()),
         ("--env-file", !flags.env_file.is_empty()),
