@@ -56,6 +56,27 @@ fn a_container_interrupted_ends_as_it_likes() {
 }
 
 #[test]
+fn a_container_that_is_kept_is_left_the_third_time() {
+    let theca = Theca::new();
+    let script = "trap '' INT; echo ready; sleep 1000";
+    let running = theca.start(&["run", "--name", "kept", IMAGE, "sh", "-c", script]);
+    running.expect("ready");
+    for _ in 0..3 {
+        running.signal(Signal::SIGINT);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    running.wait().exits(130).says("runs on without this command");
+    assert_eq!(theca.inspect("kept")["State"]["Running"], true);
+
+    let attached = theca.start(&["attach", "--sig-proxy=false", "kept"]);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    attached.signal(Signal::SIGINT);
+    attached.wait().exits(0);
+    assert_eq!(theca.inspect("kept")["State"]["Running"], true);
+    theca.cli(&["rm", "-f", "kept"]).success();
+}
+
+#[test]
 fn a_container_that_does_not_listen_is_killed_the_third_time() {
     let theca = Theca::new();
     let running = theca.start(&["run", "--rm", IMAGE, "sh", "-c", "trap '' INT; echo ready; sleep 1000"]);

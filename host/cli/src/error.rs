@@ -5,7 +5,8 @@
 //! | 125   | Theca itself failed, or was asked for what it does not do |
 //! | 126   | the container's command cannot be executed                |
 //! | 127   | the container's command was not found                     |
-//! | 128+N | interrupted by signal N before the container started      |
+//! | 128+N | interrupted by signal N before the container started, or  |
+//! |       | the third time, when it would not end                     |
 //! | other | the container's own                                       |
 
 use nix::libc;
@@ -88,11 +89,16 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<StartError>() {
         Some(StartError::NotFound(_)) => NOT_FOUND,
         Some(StartError::NotExecutable(_)) => NOT_EXECUTABLE,
-        Some(StartError::Interrupted(signal)) => u8::try_from(128 + signal).unwrap_or(FAILED),
+        Some(StartError::Interrupted(signal)) => of_signal(*signal),
         Some(StartError::DamagedImage { .. } | StartError::Other(_) | StartError::Process(_)) | None => {
             FAILED
         }
     }
+}
+
+/// The exit code of a command that a signal has ended.
+pub fn of_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(FAILED)
 }
 
 /// The exit code that repeats a container's exit status.

@@ -36,8 +36,7 @@ impl Launch {
             kernel: settings.kernel.clone(),
             kernel_cmdline: settings.kernel_cmdline.clone(),
             disks: disks(held),
-            // With a terminal the user may leave, and the container stays.
-            ends_with_us: attached && settings.auto_remove && !settings.terminal,
+            ends_with_us: attached && settings.ends_with_its_command(),
             ephemeral: settings.auto_remove,
             exit_command: exit_command(record)?,
         };

@@ -5,8 +5,9 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use nix::libc::{SIGINT, SIGKILL, SIGTERM, SIGWINCH};
+use nix::libc::{SIGINT, SIGTERM, SIGWINCH};
 
+use crate::error::of_signal;
 use crate::keeper::{Death, KILLED, Keeper, KeeperError};
 use crate::output::{time::now_ms, warn};
 use crate::stdio::{
@@ -15,7 +16,7 @@ use crate::stdio::{
 
 /// How long output may trail behind the end of its process.
 const TRAILING: Duration = Duration::from_secs(10);
-/// As many requests to end as are passed on before the process is killed.
+/// The request to end that is no longer passed on: the process has not listened to those before.
 const PATIENCE: u32 = 3;
 
 /// The process's end, as [`Keeper::wait`] tells it.
@@ -28,8 +29,11 @@ pub struct Manner {
     pub raw: bool,
     /// What leaves a session with a terminal.
     pub detach_keys: Option<DetachKeys>,
-    /// Whether signals to this command go to the process.
+    /// Whether signals to this command go to the process. Where they do not, those that ask to end are for this command, and
+    /// it leaves.
     pub pass_signals: bool,
+    /// Whether the process dies of the last request to end. Else it is left, and runs on: it is not this command's alone.
+    pub kills_in_the_end: bool,
     /// Whether the end of the input here is the end of the process's.
     pub ends_input: bool,
 }
@@ -38,7 +42,13 @@ impl Manner {
     /// For a process with or without a terminal, and with or without input from here.
     pub fn of(terminal: bool, stdin: bool, keys: &DetachKeys, sig_proxy: bool) -> Self {
         let raw = terminal && stdin && stdin_is_terminal();
-        Self { raw, detach_keys: raw.then(|| keys.clone()), pass_signals: sig_proxy, ends_input: true }
+        Self {
+            raw,
+            detach_keys: raw.then(|| keys.clone()),
+            pass_signals: sig_proxy,
+            kills_in_the_end: false,
+            ends_input: true,
+        }
     }
 }
 
@@ -49,6 +59,16 @@ pub enum Ended {
     Exited(u32, u64),
     /// The user left; the process runs on.
     Detached,
+    /// It did not end when this signal came again and again; it runs on.
+    Left(i32),
+}
+
+impl Ended {
+    /// What is told, and the exit code, when a process that has not ended was left.
+    pub fn leave(signal: i32, process: &str) -> u8 {
+        warn(&format!("{process} did not end for {PATIENCE} signals, and runs on without this command"));
+        of_signal(signal)
+    }
 }
 
 /// A session that has been joined. What the process wrote before waits in the FIFOs, which are opened before it starts.
@@ -72,6 +92,11 @@ impl<'a> Session<'a> {
     /// Passes everything on until the process ends or the user leaves.
     pub async fn follow(mut self, mut exit: Exit<'_>, signals: &mut Signals) -> Result<Ended, KeeperError> {
         let mut requests_to_end = 0;
+        if self.manner.pass_signals
+            && let Err(error) = signals.catch_the_rest()
+        {
+            warn(&format!("not every signal will reach the container: {error}"));
+        }
         self.resize().await;
         let (status, at_ms) = loop {
             tokio::select! {
@@ -84,10 +109,17 @@ impl<'a> Session<'a> {
                 },
                 signal = signals.next() => match signal {
                     SIGWINCH => self.resize().await,
+                    signal if !self.manner.pass_signals => {
+                        if Signals::asks_to_end(signal) {
+                            return Ok(Ended::Detached);
+                        }
+                    }
                     signal => {
                         requests_to_end += u32::from(matches!(signal, SIGINT | SIGTERM));
                         if requests_to_end < PATIENCE {
                             self.pass(signal).await;
+                        } else if !self.manner.kills_in_the_end {
+                            return Ok(Ended::Left(signal));
                         } else if let Some(end) = self.end_by_force().await {
                             break end;
                         }
@@ -103,8 +135,7 @@ impl<'a> Session<'a> {
 
     /// The process may have ended meanwhile, which the loop is about to see: a refusal is not worth a word.
     async fn pass(&self, signal: i32) {
-        if (self.manner.pass_signals || signal == SIGKILL)
-            && let Err(error) = self.keeper.kill(self.exec_id, signal, false).await
+        if let Err(error) = self.keeper.kill(self.exec_id, signal, false).await
             && !error.is_not_found()
             && !error.is_gone()
         {
@@ -112,12 +143,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Kills the process. A guest that cannot even do that loses its VM, and what the end was is not to be had from it.
+    /// Kills the container. A guest that cannot even do that loses its VM, and what the end was is not to be had from it.
     async fn end_by_force(&self) -> Option<(u32, u64)> {
-        if !self.exec_id.is_empty() {
-            self.pass(SIGKILL).await;
-            return None;
-        }
         match self.keeper.put_to_death(false).await {
             Ok(Death::Vm) => Some((KILLED, now_ms())),
             Ok(Death::Process) => None,

@@ -57,6 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let session = Session::open(&keeper, "", &mut fifos, manner)?;
     match session.follow(exit, &mut signals).await? {
         Ended::Detached => Ok(0),
+        Ended::Left(signal) => Ok(Ended::leave(signal, &format!("container {}", record.id.short()))),
         Ended::Exited(status, _) => {
             keeper.failure_behind(status).await.as_deref().map(output::warn);
             drop(keeper);

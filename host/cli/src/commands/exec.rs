@@ -112,6 +112,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     fifos.unlink();
     match session.follow(exit, &mut signals).await? {
         Ended::Detached => Ok(0),
+        Ended::Left(signal) => Ok(Ended::leave(signal, "the process")),
         Ended::Exited(status, _) => {
             keeper.failure_behind(status).await.as_deref().map(output::warn);
             forget(&keeper, &exec_id).await;

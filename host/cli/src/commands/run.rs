@@ -50,7 +50,10 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let code = if args.detach {
         detached(&plan, made, &mut signals).await
     } else {
-        let manner = Manner::of(terminal, stdin, &args.detach_keys, args.sig_proxy);
+        let manner = Manner {
+            kills_in_the_end: made.held.record.settings.ends_with_its_command(),
+            ..Manner::of(terminal, stdin, &args.detach_keys, args.sig_proxy)
+        };
         attached(&plan, made, &mut signals, manner).await
     };
     sweep(&shelf).await;
@@ -132,6 +135,10 @@ pub async fn conclude(
         Ok(Ended::Detached) => {
             held.removed_on_drop(false);
             Ok(0)
+        }
+        Ok(Ended::Left(signal)) => {
+            held.removed_on_drop(false);
+            Ok(Ended::leave(signal, &format!("container {}", held.record.id.short())))
         }
         Ok(Ended::Exited(status, at_ms)) => {
             let failure = keeper.failure_behind(status).await;

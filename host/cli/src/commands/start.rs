@@ -101,7 +101,10 @@ async fn attached(shelf: &Shelf, name: &str, args: &Args, signals: &mut Signals)
     let (terminal, open_stdin) = (held.record.settings.terminal, held.record.settings.open_stdin);
     let stdin = args.interactive && open_stdin;
     let (keeper, mut fifos) = bring_up(&mut held, signals, stdin, true).await?;
-    let manner = Manner::of(terminal, stdin, &args.detach_keys, true);
+    let manner = Manner {
+        kills_in_the_end: held.record.settings.ends_with_its_command(),
+        ..Manner::of(terminal, stdin, &args.detach_keys, true)
+    };
     let exit = match launch::start(&keeper, "").await {
         Ok(exit) => exit,
         Err(error) => return fail(held, &keeper, error).await.map(|()| FAILED),

@@ -87,6 +87,14 @@ pub struct Settings {
     pub stop_timeout: u32,
 }
 
+impl Settings {
+    /// Whether a run in the foreground ends with the command that began it: nothing is kept, and with no terminal there was no
+    /// way to leave it.
+    pub fn ends_with_its_command(&self) -> bool {
+        self.auto_remove && !self.terminal
+    }
+}
+
 /// How far a container got.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

@@ -3,4 +3,5 @@
 mod containers;
 mod fake;
 mod run;
+mod signals;
 mod terminal;
