@@ -81,13 +81,32 @@ async fn a_failing_hook_fails_create_and_leaves_nothing() {
     for hook in [
         json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}),
         json!({"path": "/bin/sleep", "args": ["sleep", "100"], "timeout": 1}),
-        json!({"path": "/nosuch/hook"}),
     ] {
         let path = hook["path"].as_str().unwrap().to_owned();
         let spec = Container::new(["true"]).with("/hooks", json!({"createRuntime": [hook]}));
         let error = refusal(&spec).await;
-        assert!(error.message().contains(&path), "{error}");
+        assert!(error.message().contains(&format!("run the createRuntime hook {path}")), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_hook_whose_program_the_guest_does_not_have_is_refused_by_name() {
+    for point in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
+        let hook = json!({"path": "/usr/libexec/nosuch"});
+        let error = refusal(&Container::new(["true"]).with("/hooks", json!({point: [hook]}))).await;
+        let named =
+            format!("hooks.{point} with /usr/libexec/nosuch is not supported: hooks of the runtime's");
+        assert!(error.code() == Code::Unimplemented && error.message().starts_with(&named), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn hooks_of_a_container_are_told_that_it_is_created_and_who_is_its_init() {
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "cat > /tmp/state"]}]);
+    let spec = Container::sh("cat /tmp/state").with("/hooks", json!({"startContainer": hook}));
+    let seen = output(&spec).await;
+    let state: Value = serde_json::from_str(&seen).unwrap();
+    assert_eq!((&state["status"], &state["pid"]), (&json!("created"), &json!(1)), "{seen}");
 }
 
 #[tokio::test]

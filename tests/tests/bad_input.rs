@@ -114,6 +114,12 @@ fn bundles_that_ask_for_what_is_the_host_s() {
         };
         refused(&bind, &format!("binds {source:?} at {destination:?}"));
     }
+    for point in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
+        let hook = |config: &mut serde_json::Value| {
+            config["hooks"] = serde_json::json!({ point: [{ "path": "/usr/libexec/no-such-hook" }] });
+        };
+        refused(&hook, &format!("hooks.{point} with /usr/libexec/no-such-hook is not supported"));
+    }
     let bundle = Bundle::new(&["true"]);
     let path = bundle.path().to_string_lossy().into_owned();
     for flag in ["--shm-size=64m", "--pull=missing", "--cpus=1.5"] {

@@ -92,6 +92,28 @@ fn files_of_the_bundle_are_bound() {
 }
 
 #[test]
+fn a_hook_in_the_container() {
+    let mut bundle = script("cat /tmp/hook; ls /tmp");
+    let process = &mut bundle.config["process"];
+    process["user"] = json!({ "uid": 1000, "gid": 1000 });
+    let tmp = json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777", "size=1m"] });
+    bundle.config["mounts"].as_array_mut().unwrap().push(tmp);
+    let note = "exec >> /tmp/hook; echo $0 $1 $ONE; id -u; pwd; uname -n; tr ',{}' '\\n' | grep -E '\"(status|pid)\"' | sort";
+    let hook = |name: &str| json!({ "path": "/bin/sh", "args": ["sh", "-c", note, name, "x"], "env": ["ONE=1", "PATH=/bin"], "timeout": 20 });
+    bundle.config["hooks"] = json!({ "startContainer": [hook("first"), hook("second")] });
+    let output = bundle.same_under_both(&Theca::empty());
+    assert!(output.success().contains("second x 1"), "{output}");
+    // One that fails is a failure of the start; whose code it is differs.
+    let missing = json!({ "startContainer": [{ "path": "/usr/libexec/no-such-hook" }] });
+    bundle.config["hooks"] = missing;
+    assert_ne!(bundle.runc().code, 0);
+    let output = bundle.theca(&Theca::empty());
+    output
+        .exits(125)
+        .says("run the startContainer hook /usr/libexec/no-such-hook: no such file or directory");
+}
+
+#[test]
 fn limits_seen_from_inside() {
     let mut bundle = script(
         "cd /sys/fs/cgroup && cat memory.max memory.low memory.swap.max pids.max cpu.max cpu.weight cpuset.cpus

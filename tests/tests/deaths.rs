@@ -65,7 +65,8 @@ fn a_keeper_killed_while_its_guest_boots_leaves_nothing() {
 #[test]
 fn a_keeper_killed_while_it_creates_leaves_nothing() {
     let theca = Theca::empty();
-    // A hook that lasts keeps the container from being there. It runs in the guest, which has no program but the image's.
+    // A hook that lasts keeps the container from being there. It runs in the guest, which has no program but the image's:
+    // this is where the agent mounts that, no place that a user is promised.
     let shell = "/run/theca/disks/0/bin/sh";
     let script = "echo the hook runs > /dev/console; exec /run/theca/disks/0/bin/sleep 1000";
     let mut bundle = Bundle::new(&["true"]);

@@ -61,6 +61,7 @@ impl Sandbox {
     ) -> Result<(Arc<Process>, Phase)> {
         let (id, spec) = (&container.id, &container.spec);
         let rootfs = state.rootfs.as_ref().ok_or_else(|| Error::NoContainer(id.clone()))?;
+        container.check_hooks()?;
         let oci::Container { mut job, pid_namespace } = oci::container_job(
             spec,
             oci::Runtime {
@@ -68,7 +69,8 @@ impl Sandbox {
                 cgroup: cgroup.path().to_owned(),
                 readonly: rootfs.read_only,
                 terminal: names.terminal,
-                state: &container.hook_state("creating", 0),
+                creating: &container.hook_state("creating", 0),
+                created: &container.hook_state("created", 0),
             },
         )?;
         for mount in &mut job.mounts {

@@ -1,13 +1,36 @@
 //! Hooks of the guest's side: run by a set-up process of their own, since the agent does not wait for children.
+//!
+//! For the OCI specification their programs are the runtime's, which elsewhere is the host. Here the runtime is in the guest:
+//! no configuration runs a program of the host. A guest has few programs beside its containers' own, so whether it has these
+//! is looked at before anything is made.
 
 use std::fs::OpenOptions;
 use std::os::fd::AsFd;
 
 use super::{Container, Error, Result, Sandbox};
-use crate::oci::{self, HookPoint};
+use crate::oci::{self, HookPoint, SpecError};
 use crate::process::launch::Launch;
 use crate::setup::job::Job;
 use crate::sys::spawn::PidNamespace;
+
+const NOT_IN_GUEST: &str = "hooks of the runtime's namespace run inside the guest, where that program is not; a \
+                            startContainer hook runs in the container";
+
+impl Container {
+    /// Refuses hooks that run in the guest and whose programs are not there. Poststop too: whoever asked for it would learn
+    /// after the end only, from a log.
+    pub(super) fn check_hooks(&self) -> Result<()> {
+        for point in HookPoint::ALL.into_iter().filter(|point| point.runs_in_guest()) {
+            for hook in oci::hooks(&self.spec, point, "")? {
+                if !hook.path.is_file() {
+                    let field = format!("hooks.{} with {}", point.name(), hook.path.display());
+                    return Err(SpecError::unsupported(field, NOT_IN_GUEST).into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Sandbox {
     /// Runs the hooks of one moment, in their order, until one fails.

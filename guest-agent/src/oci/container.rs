@@ -17,7 +17,9 @@ pub struct Runtime<'a> {
     /// Whether init gets a terminal.
     pub terminal: bool,
     /// What hooks read on stdin.
-    pub state: &'a str,
+    pub creating: &'a str,
+    /// The same for hooks that run as it starts.
+    pub created: &'a str,
 }
 
 /// A container's job, and the pid namespace to be born in.
@@ -91,8 +93,8 @@ pub fn container_job(spec: &Spec, runtime: Runtime<'_>) -> Result<Container, Spe
             hostname: name(&spec.hostname),
             domainname: name(&spec.domainname),
             runtime_hooks,
-            create_container_hooks: hooks(spec, HookPoint::CreateContainer, runtime.state)?,
-            start_container_hooks: hooks(spec, HookPoint::StartContainer, runtime.state)?,
+            create_container_hooks: hooks(spec, HookPoint::CreateContainer, runtime.creating)?,
+            start_container_hooks: hooks(spec, HookPoint::StartContainer, runtime.created)?,
             process: process::process_job(process, spec, runtime.terminal)?,
         },
     })

@@ -83,6 +83,7 @@ fn convert(hook: &oci_spec::runtime::Hook, point: HookPoint, state: &str) -> Res
     };
     let args = hook.args().clone().filter(|args| !args.is_empty());
     Ok(Hook {
+        point: point.name().to_owned(),
         args: args.unwrap_or_else(|| vec![path.display().to_string()]),
         path,
         env: hook.env().clone().unwrap_or_default(),

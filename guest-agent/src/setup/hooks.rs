@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::Result;
 use super::job::Hook;
 use crate::process::handshake::{Attempt, Failure};
@@ -15,11 +17,26 @@ const STEP: Duration = Duration::from_millis(5);
 
 /// Runs hooks one after another. The first that fails ends it.
 pub fn run_all(hooks: &[Hook]) -> Result<()> {
-    hooks.iter().try_for_each(run)
+    hooks.iter().try_for_each(|hook| run(hook, &hook.state))
 }
 
-fn run(hook: &Hook) -> Result<()> {
-    let action = || format!("run the hook {}", hook.path.display());
+/// The same for hooks of the process that becomes a container's init: to them it has the pid that it has to itself.
+pub fn run_in_container(hooks: &[Hook]) -> Result<()> {
+    for hook in hooks {
+        let mut state: Value = serde_json::from_str(&hook.state)
+            .map_err(|error| Failure::new(action(hook), format!("its state is no JSON: {error}")))?;
+        state["pid"] = std::process::id().into();
+        run(hook, &state.to_string())?;
+    }
+    Ok(())
+}
+
+fn action(hook: &Hook) -> String {
+    format!("run the {} hook {}", hook.point, hook.path.display())
+}
+
+fn run(hook: &Hook, state: &str) -> Result<()> {
+    let action = || action(hook);
     let (name, args) = hook.args.split_first().ok_or_else(|| Failure::new(action(), "it has no name"))?;
     let env = hook.env.iter().filter_map(|variable| variable.split_once('='));
     let mut child = Command::new(&hook.path)
@@ -33,7 +50,7 @@ fn run(hook: &Hook) -> Result<()> {
         .spawn()
         .attempt(action)?;
     if let Some(mut stdin) = child.stdin.take() {
-        match stdin.write_all(hook.state.as_bytes()) {
+        match stdin.write_all(state.as_bytes()) {
             // A hook need not read its state.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error).attempt(action),
             _ => {}

@@ -152,6 +152,8 @@ pub struct DeviceNode {
 /// A program of the spec's `hooks`, with what it is told on stdin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
+    /// The moment, as the spec names it.
+    pub point: String,
     /// Absolute.
     pub path: PathBuf,
     /// From `argv[0]` on.

@@ -89,7 +89,7 @@ fn create(job: &ContainerJob, channel: &mut Channel) -> Result<()> {
     if job.populate_dev {
         devices::populate(&job.devices, &root)?;
     }
-    hooks::run_all(&job.create_container_hooks)?;
+    hooks::run_in_container(&job.create_container_hooks)?;
     root.make_folder(&job.process.cwd)?;
     let terminal = match job.process.terminal {
         Some(size) => {
@@ -145,7 +145,7 @@ fn become_program(
     drop(master);
     if let Some(container) = container {
         channel.wait()?;
-        hooks::run_all(&container.start_container_hooks)?;
+        hooks::run_in_container(&container.start_container_hooks)?;
     }
     // Rust's runtime ignores SIGPIPE, and whoever started the agent may ignore more: a program would never learn of either.
     // Not before the hooks, whose stdin may be a broken pipe.
