@@ -26,7 +26,7 @@ pub struct Args {
     /// Do not shorten ids and commands
     #[arg(long)]
     no_trunc: bool,
-    /// Only those that match: id, name, label, status, ancestor or exited
+    /// Only those that match: id, name, label, status, ancestor or exited. Of one key any value will do, but every label must
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// The last made one, running or not
@@ -57,9 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let last = if args.latest { Some(1) } else { args.last };
     let by_status = filters.iter().any(|filter| matches!(filter, Filter::Status(_) | Filter::Exited(_)));
     let even_stopped = args.all || last.is_some() || by_status;
-    all.retain(|settled| {
-        (even_stopped || settled.live.is_some()) && filters.iter().all(|filter| filter.matches(settled))
-    });
+    all.retain(|settled| (even_stopped || settled.live.is_some()) && passes(&filters, settled));
     all.truncate(last.unwrap_or(usize::MAX));
     if args.quiet {
         let ids = all.iter().map(|settled| {
@@ -144,6 +142,16 @@ fn shorten(text: &str) -> String {
         return text;
     }
     text.chars().take(WIDEST - 1).chain(['…']).collect()
+}
+
+/// As docker has it: what is asked of different things must all be true, of several values of one thing any, for it has but
+/// one. A container may have many labels, so those are different things.
+fn passes(filters: &[Filter], settled: &Settled) -> bool {
+    let kind = std::mem::discriminant::<Filter>;
+    filters.iter().all(|filter| match filter {
+        Filter::Label(..) => filter.matches(settled),
+        _ => filters.iter().any(|other| kind(other) == kind(filter) && other.matches(settled)),
+    })
 }
 
 /// One `--filter`.
@@ -243,6 +251,24 @@ mod tests {
         }
         for bad in ["name", "colour=red", "status=flying", "exited=x"] {
             assert!(Filter::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn values_of_one_key_are_a_choice_and_keys_and_labels_all_count() {
+        let settled = stopped(3);
+        for (filters, passed) in [
+            (&["status=created", "status=exited"][..], true),
+            (&["exited=0", "exited=3", "name=we"], true),
+            (&["exited=0", "exited=3", "name=db"], false),
+            (&["name=db", "name=we"], true),
+            (&["status=created", "status=running"], false),
+            (&["label=tier=web", "label=tier"], true),
+            (&["label=tier=web", "label=other"], false),
+            (&[], true),
+        ] {
+            let parsed: Vec<_> = filters.iter().map(|filter| Filter::parse(filter).unwrap()).collect();
+            assert_eq!(passes(&parsed, &settled), passed, "{filters:?}");
         }
     }
 
