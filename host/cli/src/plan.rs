@@ -6,9 +6,8 @@ mod bundle;
 mod refusals;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use oci_spec::runtime::{Process, Root, Spec};
@@ -18,7 +17,7 @@ use self::bound_files::BoundFile;
 use crate::commands::image::{find, find_or_pull};
 use crate::container::{
     ContainerId, ContainerName, Held, LARGEST_DISK, Phase, Record, SMALLEST_DISK, Settings, Shelf, Source,
-    create_disk, pin_disk,
+    cidfile, create_disk, pin_disk,
 };
 use crate::flags::{ContainerFlags, Pull};
 use crate::host;
@@ -64,6 +63,8 @@ impl Plan {
         if let Some(path) = flags.cidfile.as_deref().filter(|path| path.exists()) {
             bail!("the file {} of --cidfile exists; remove it or name another", path.display());
         }
+        // Another command, in another folder, may have to find it.
+        let cidfile = flags.cidfile.as_deref().map(std::path::absolute).transpose().context("--cidfile")?;
         let own_signal = flags.stop_signal.as_deref().map(signal::parse).transpose()?;
         let mut own_labels = labels(&flags)?;
         let id = ContainerId::random().context("failed to read /dev/urandom")?;
@@ -78,7 +79,7 @@ impl Plan {
             (None, Some(of_image)) => signal::parse(&of_image).context("the image's stop signal")?,
             (None, None) => SIGTERM,
         };
-        Ok(Self { id, name, source, spec, files, labels, settings, disk_bytes, cidfile: flags.cidfile })
+        Ok(Self { id, name, source, spec, files, labels, settings, disk_bytes, cidfile })
     }
 
     /// Whether the container's init has a terminal, and an open input.
@@ -97,6 +98,7 @@ impl Plan {
             command: args.unwrap_or_default(),
             labels: self.labels.clone(),
             settings: self.settings.clone(),
+            cidfile: self.cidfile.clone(),
             phase,
         })?;
         self.pin_image(&mut held)?;
@@ -108,10 +110,11 @@ impl Plan {
                 !self.settings.auto_remove,
             )?;
         }
-        let cidfile =
-            self.cidfile.as_deref().map(|path| Cidfile::write(path, held.record.id.as_str())).transpose()?;
+        if let Some(path) = &self.cidfile {
+            cidfile::write(path, &held.record.id)?;
+        }
         held.removed_on_drop(true);
-        Ok(Made { held, cidfile })
+        Ok(Made { held })
     }
 
     /// Sees to it that the container keeps the disk of its image, whatever becomes of the image.
@@ -195,46 +198,15 @@ impl Base {
 pub struct Made {
     /// The container.
     pub held: Held,
-    cidfile: Option<Cidfile>,
 }
 
 impl Made {
-    /// The container stays, or is removed by `held` alone.
+    /// The container stays, or is removed by `held` alone, and the file of its id stays. The record says so when it is next
+    /// written.
     pub fn keep(mut self, removed_on_drop: bool) -> Held {
         self.held.removed_on_drop(removed_on_drop);
-        if let Some(cidfile) = &mut self.cidfile {
-            cidfile.keep = true;
-        }
+        self.held.record.cidfile = None;
         self.held
-    }
-}
-
-#[derive(Debug)]
-struct Cidfile {
-    path: PathBuf,
-    keep: bool,
-}
-
-impl Cidfile {
-    fn write(path: &Path, id: &str) -> anyhow::Result<Self> {
-        let failed = || {
-            let path = path.display();
-            format!("failed to write the id to {path}; give --cidfile a new file in a folder that is there")
-        };
-        let mut file: File =
-            OpenOptions::new().write(true).create_new(true).open(path).with_context(failed)?;
-        let cidfile = Self { path: path.to_owned(), keep: false };
-        file.write_all(id.as_bytes()).with_context(failed)?;
-        Ok(cidfile)
-    }
-}
-
-impl Drop for Cidfile {
-    fn drop(&mut self) {
-        if !self.keep {
-            // The container it names is going too.
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }
 

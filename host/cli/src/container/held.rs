@@ -1,5 +1,6 @@
 //! A container that this command drives: it has the lock, and nobody else starts, settles or removes it meanwhile.
 
+use super::cidfile;
 use super::lock::Lock;
 use super::paths::ContainerDir;
 use super::record::{Phase, Record};
@@ -51,6 +52,13 @@ impl Held {
     /// Removes the container now.
     pub fn remove(mut self) -> Result<(), ShelfError> {
         self.remove = false;
+        self.remove_all()
+    }
+
+    fn remove_all(&self) -> Result<(), ShelfError> {
+        if let Some(path) = &self.record.cidfile {
+            cidfile::remove(path, &self.record.id);
+        }
         self.shelf.remove(&self.record.id, Some(&self.record.name))
     }
 }
@@ -58,7 +66,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if self.remove
-            && let Err(error) = self.shelf.remove(&self.record.id, Some(&self.record.name))
+            && let Err(error) = self.remove_all()
         {
             crate::output::warn(&format!("{:#}", anyhow::Error::from(error)));
         }

@@ -4,6 +4,7 @@
 //! interrupted: a container that is half made, or whose keeper is gone, is recognised by its lock being free and its phase
 //! not matching, and is brought to rest by [`settle`].
 
+pub mod cidfile;
 mod disk;
 mod held;
 mod id;

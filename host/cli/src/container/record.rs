@@ -33,6 +33,9 @@ pub struct Record {
     pub labels: BTreeMap<String, String>,
     /// How it runs.
     pub settings: Settings,
+    /// The file of `--cidfile`, absolute, until the container is there to stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidfile: Option<PathBuf>,
     /// How far it got.
     pub phase: Phase,
 }
@@ -228,6 +231,7 @@ pub mod tests {
                 stop_signal: 15,
                 stop_timeout: 10,
             },
+            cidfile: None,
             phase: Phase::Created,
         }
     }

@@ -79,6 +79,16 @@ impl Signals {
         .await
     }
 
+    /// A signal that has asked this command to end while it was busy.
+    pub async fn end_so_far(&mut self) -> Option<i32> {
+        tokio::select! {
+            biased;
+            signal = self.next_end() => Some(signal),
+            // Signals are seen between two turns of the runtime.
+            () = tokio::task::yield_now() => None,
+        }
+    }
+
     /// The next signal that asks this command to end.
     pub async fn next_end(&mut self) -> i32 {
         loop {

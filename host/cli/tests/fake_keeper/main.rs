@@ -2,6 +2,7 @@
 
 mod containers;
 mod fake;
+mod interrupted;
 mod run;
 mod signals;
 mod terminal;
