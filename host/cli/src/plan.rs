@@ -20,16 +20,14 @@ use crate::container::{
     cidfile, create_disk, pin_disk,
 };
 use crate::flags::{ContainerFlags, Pull};
-use crate::host;
+use crate::host::{self, DEFAULT_MEMORY};
 use crate::output::{size, time};
 use crate::spec::environment;
 use crate::spec::seccomp::Profile;
 use crate::spec::{self, Namespaces, Wish, capabilities, limits, names, signal};
 use crate::stdio::window_size;
 
-/// What a guest gets when nothing is said.
-const DEFAULT_MEMORY: u64 = 256 << 20;
-/// `/dev/shm`, likewise.
+/// `/dev/shm` when nothing is said.
 const DEFAULT_SHM: u64 = 64 << 20;
 const SIGTERM: i32 = 15;
 

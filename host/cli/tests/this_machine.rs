@@ -50,6 +50,30 @@ fn a_machine_that_runs_no_sandboxes_is_told_so_before_anything_is_made() {
 }
 
 #[test]
+fn check_tells_what_there_is_and_version_the_guest_s_kernel() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = theca(&folder, &["check", "--format", "json"]);
+    let findings: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+    let found = |name: &str| {
+        let mut findings = findings.as_array().unwrap().iter();
+        let finding = findings.find(|finding| finding["Name"] == name).unwrap();
+        finding["Found"].as_str().unwrap().to_owned()
+    };
+    assert!(found("processors").contains("; a sandbox has 1, and at most "));
+    assert!(found("memory").contains(" MiB of it available: room for "));
+
+    for (file, content) in [("vmlinux", "\x7fELF\x02\x01 Linux version 6.12.1-x (a@b)\n"), ("initrd", "")] {
+        std::fs::write(folder.path().join(file), content).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_theca"));
+    command.env("THECA_KERNEL", folder.path().join("vmlinux"));
+    command.env("THECA_INITRD", folder.path().join("initrd"));
+    let shown = command.args(["version", "--format", "json"]).output().unwrap();
+    let version: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(version["KernelRelease"], "6.12.1-x");
+}
+
+#[test]
 fn more_processors_than_there_are_to_use_are_refused_before_anything_is_made() {
     // What this thread may use is what its child may.
     let mut one = CpuSet::new();

@@ -1,6 +1,8 @@
 //! What this machine offers: enough to run a microVM, and how much of it.
 
+mod capacity;
 mod cpu;
+pub mod kernel;
 mod kvm;
 pub mod report;
 
@@ -20,6 +22,9 @@ const SKIP: &str = "THECA_SKIP_CHECKS";
 /// Smaller guests do not get as far as their container: at 32 MiB the kernel is up and nothing else fits, a little above that
 /// programs are read again and again from the disk without getting on.
 pub const LEAST_MEMORY: u64 = 48 << 20;
+
+/// What a guest gets when nothing is said.
+pub const DEFAULT_MEMORY: u64 = 256 << 20;
 
 /// Why no microVM can run here, or not the one wanted.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::cpu::{Virtualization, virtualization};
-use super::kvm;
+use super::{capacity, kernel, kvm};
 use crate::container::Roots;
 use crate::keeper::{keeper_program, kernel_and_initrd};
 use crate::output::size;
@@ -46,6 +46,8 @@ pub fn all(roots: &Roots) -> Vec<Finding> {
     let mut findings = vec![processor(), device()];
     findings.extend(kvm::open().ok().map(|kvm| capabilities(&kvm)));
     findings.push(boots_linux());
+    findings.push(capacity::cpus());
+    findings.push(capacity::ram());
     findings.extend(guest());
     findings.push(keeper());
     findings.push(vmm());
@@ -57,11 +59,16 @@ pub fn all(roots: &Roots) -> Vec<Finding> {
     findings
 }
 
-fn ok(name: &'static str, found: impl Into<String>) -> Finding {
+pub(super) fn ok(name: &'static str, found: impl Into<String>) -> Finding {
     Finding { name, verdict: Verdict::Ok, found: found.into(), advice: String::new() }
 }
 
-fn bad(name: &'static str, verdict: Verdict, found: impl Into<String>, advice: impl Into<String>) -> Finding {
+pub(super) fn bad(
+    name: &'static str,
+    verdict: Verdict,
+    found: impl Into<String>,
+    advice: impl Into<String>,
+) -> Finding {
     Finding { name, verdict, found: found.into(), advice: advice.into() }
 }
 
@@ -137,7 +144,11 @@ fn guest() -> Vec<Finding> {
     match kernel_and_initrd() {
         Ok((kernel, initrd)) => {
             let kernel = match super::is_kernel(&kernel) {
-                Ok(()) => ok("guest kernel", kernel.display().to_string()),
+                Ok(()) => {
+                    let release = kernel::release(&kernel).ok().flatten();
+                    let release = release.unwrap_or_else(|| "of no known release".into());
+                    ok("guest kernel", format!("{}, {release}", kernel.display()))
+                }
                 Err(error) => {
                     bad("guest kernel", Verdict::Missing, error.to_string(), "install Theca's vmlinux")
                 }
