@@ -2,7 +2,8 @@
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use theca_tests::{IMAGE, Invocation, Running, Theca, eventually};
+use theca_tests::client::Client;
+use theca_tests::{Bundle, IMAGE, Invocation, Running, Theca, eventually};
 
 /// A call of `thecad` with the folders of this test.
 fn thecad(theca: &Theca, args: &[&str]) -> Invocation {
@@ -93,6 +94,37 @@ fn containers_of_images_run_in_a_sandbox_and_go_with_it() {
         assert_eq!(stats["PIDs"], 2, "{stats:#}");
         sandbox(&["rm", "-f", "pod"]).success();
     }
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait().exits(0);
+}
+
+#[test]
+fn sandboxes_of_other_clients_are_shown_once_a_container_is_in_them() {
+    let theca = Theca::empty();
+    let daemon = serving(&theca);
+    let sandbox = |args: &[&str]| theca.cli(&[&["sandbox"], args].concat());
+    let client = Client::connect(&theca.state().join("thecad.sock")).unwrap();
+    client.create_sandbox("pod", 128).unwrap();
+    client.start_sandbox("pod").unwrap();
+    assert_eq!(sandbox(&["ps", "-q"]).success(), "", "nobody tells of it");
+    let spec = Bundle::new(&["sleep", "1000"]).config;
+    client.keep("web", "pod", &spec).unwrap();
+    assert_eq!(only(&theca)["State"], "ready");
+    // One without a sandbox has its own.
+    client.keep("own", "", &spec).unwrap();
+    client.create("own", None).unwrap();
+    client.start("own").unwrap();
+    assert_eq!(sandbox(&["ps", "-q"]).success(), "own\npod\n");
+    assert_eq!(sandbox(&["ps", "-q", "--filter", "id==pod"]).success(), "", "a filter is for records");
+    let stats = sandbox(&["stats", "--no-stream", "--format", "{{.ID}} {{.PIDs}}"]);
+    assert_eq!(stats.success(), "own 1\npod 0\n");
+
+    client.kill("own").unwrap();
+    eventually("it has ended", || client.delete("own").is_ok());
+    client.forget("own").unwrap();
+    client.forget("web").unwrap();
+    client.shutdown_sandbox("pod").unwrap();
+    assert_eq!(sandbox(&["ps", "-q"]).success(), "");
     daemon.signal(Signal::SIGTERM);
     daemon.wait().exits(0);
 }

@@ -1,5 +1,6 @@
 //! A connection to thecad.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use http::Uri;
@@ -163,6 +164,20 @@ impl Daemon {
             self.forget_container(container.id).await?;
         }
         Ok(())
+    }
+
+    /// Ids of sandboxes that containers are in: what their records name, and their own, for one that names none has a sandbox of
+    /// its own. Most of the latter are no sandbox's.
+    pub async fn ids_by_containers(&self) -> Result<BTreeSet<String>, DaemonError> {
+        let request = containers::ListContainersRequest::default();
+        let records = told("list containers", self.containers.clone().list(request).await)?.containers;
+        let request = tasks::ListTasksRequest::default();
+        let tasks = told("list tasks", self.tasks.clone().list(request).await)?.tasks;
+        let named = records.into_iter().map(|record| record.sandbox);
+        let own = tasks
+            .into_iter()
+            .map(|task| if task.container_id.is_empty() { task.id } else { task.container_id });
+        Ok(named.chain(own).filter(|id| !id.is_empty()).collect())
     }
 
     async fn forget_container(&self, id: String) -> Result<(), DaemonError> {

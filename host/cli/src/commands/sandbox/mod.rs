@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use clap::ValueHint;
 use prost_types::Timestamp;
 use theca_proto::containerd::services::sandbox::v1::ControllerStatusResponse;
+use theca_proto::containerd::types::Sandbox;
 
 use crate::container::{NAMESPACE, Roots};
 use crate::daemon::{Daemon, DaemonError};
@@ -107,6 +108,23 @@ async fn standing(daemon: &Daemon, id: &str) -> Result<Option<ControllerStatusRe
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Sandboxes that thecad runs and of which its store has no record, by what containers tell: those that are some container's
+/// alone, and those that another client has made for containers.
+async fn unrecorded(
+    daemon: &Daemon,
+    recorded: &[Sandbox],
+) -> Result<Vec<ControllerStatusResponse>, DaemonError> {
+    let mut ids = daemon.ids_by_containers().await?;
+    for record in recorded {
+        ids.remove(&record.sandbox_id);
+    }
+    let mut found = Vec::new();
+    for id in ids {
+        found.extend(standing(daemon, &id).await?);
+    }
+    Ok(found)
 }
 
 /// A protobuf timestamp in milliseconds since 1970.

@@ -10,7 +10,7 @@ use theca_proto::containerd::types::Metric;
 use theca_proto::io::containerd::cgroups::v2::Metrics;
 use tokio::time::sleep;
 
-use super::{ms, standing, state};
+use super::{ms, standing, state, unrecorded};
 use crate::daemon::Daemon;
 use crate::output::listing::{self, Format};
 use crate::output::{Table, size};
@@ -29,7 +29,7 @@ pub struct Args {
     /// table, json or a template such as '{{.ID}} {{.CPUPerc}}'
     #[arg(long, default_value = "table")]
     format: String,
-    /// The sandboxes' ids [default: all that run]
+    /// The sandboxes' ids [default: all that run, but for those that have neither a record nor a container]
     #[arg(value_name = "SANDBOX")]
     sandboxes: Vec<String>,
 }
@@ -82,12 +82,15 @@ async fn look(daemon: &Daemon, named: &[String]) -> anyhow::Result<Vec<Sample>> 
         samples.push(Sample::of(id, daemon.metrics(id).await?)?);
     }
     if named.is_empty() {
-        for record in daemon.records(Vec::new()).await? {
-            let id = &record.sandbox_id;
-            if standing(daemon, id).await?.is_some_and(|status| state(&status) == "ready")
-                && let Ok(metric) = daemon.metrics(id).await
-            {
-                samples.push(Sample::of(id, metric)?);
+        let records = daemon.records(Vec::new()).await?;
+        let mut all = Vec::new();
+        for record in &records {
+            all.extend(standing(daemon, &record.sandbox_id).await?);
+        }
+        all.extend(unrecorded(daemon, &records).await?);
+        for status in all.iter().filter(|status| state(status) == "ready") {
+            if let Ok(metric) = daemon.metrics(&status.sandbox_id).await {
+                samples.push(Sample::of(&status.sandbox_id, metric)?);
             }
         }
     }
