@@ -58,7 +58,7 @@ fn a_container_interrupted_ends_as_it_likes() {
 #[test]
 fn a_container_that_is_kept_is_left_the_third_time() {
     let theca = Theca::new();
-    let script = "trap '' INT; echo ready; sleep 1000";
+    let script = "trap '' INT; echo ready; while :; do echo tick; sleep 0.2; done";
     let running = theca.start(&["run", "--name", "kept", IMAGE, "sh", "-c", script]);
     running.expect("ready");
     for _ in 0..3 {
@@ -69,7 +69,7 @@ fn a_container_that_is_kept_is_left_the_third_time() {
     assert_eq!(theca.inspect("kept")["State"]["Running"], true);
 
     let attached = theca.start(&["attach", "--sig-proxy=false", "kept"]);
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    attached.expect("tick");
     attached.signal(Signal::SIGINT);
     attached.wait().exits(0);
     assert_eq!(theca.inspect("kept")["State"]["Running"], true);
