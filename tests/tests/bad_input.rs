@@ -122,7 +122,7 @@ fn bundles_that_ask_for_what_is_the_host_s() {
     }
     let bundle = Bundle::new(&["true"]);
     let path = bundle.path().to_string_lossy().into_owned();
-    for flag in ["--shm-size=64m", "--pull=missing", "--cpus=1.5"] {
+    for flag in ["--shm-size=64m", "--pull=missing", "--cpus=0.5"] {
         self::refused(&theca, &["run", "--bundle", &path, flag], 125, "no place beside --bundle");
     }
 }
