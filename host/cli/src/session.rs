@@ -1,5 +1,6 @@
 //! A command joined to a running process: bytes, signals and window sizes pass until the process ends or the user leaves.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -98,10 +99,20 @@ impl<'a> Session<'a> {
             warn(&format!("not every signal will reach the container: {error}"));
         }
         self.resize().await;
+        // One after the other and beside all else: a guest that is slow to take one must not keep the next from being noticed.
+        let mut to_pass = VecDeque::new();
+        let mut passing: Option<Pin<Box<dyn Future<Output = ()> + 'a>>> = None;
         let (status, at_ms) = loop {
+            if passing.is_none() {
+                let next = to_pass.pop_front();
+                passing = next.map(|signal| Box::pin(pass(self.keeper, self.exec_id, signal)) as _);
+            }
             tokio::select! {
                 biased;
                 ended = &mut exit => break ended?,
+                () = async { if let Some(passing) = &mut passing { passing.await } }, if passing.is_some() => {
+                    passing = None;
+                }
                 end = self.pumps.input_ended() => match end {
                     InputEnd::Detached => return Ok(Ended::Detached),
                     InputEnd::Closed if self.manner.ends_input => self.close_stdin().await,
@@ -117,7 +128,7 @@ impl<'a> Session<'a> {
                     signal => {
                         requests_to_end += u32::from(matches!(signal, SIGINT | SIGTERM));
                         if requests_to_end < PATIENCE {
-                            self.pass(signal).await;
+                            to_pass.push_back(signal);
                         } else if !self.manner.kills_in_the_end {
                             return Ok(Ended::Left(signal));
                         } else if let Some(end) = self.end_by_force().await {
@@ -131,16 +142,6 @@ impl<'a> Session<'a> {
             warn("some output did not arrive in time and is missing");
         }
         Ok(Ended::Exited(status, at_ms))
-    }
-
-    /// The process may have ended meanwhile, which the loop is about to see: a refusal is not worth a word.
-    async fn pass(&self, signal: i32) {
-        if let Err(error) = self.keeper.kill(self.exec_id, signal, false).await
-            && !error.is_not_found()
-            && !error.is_gone()
-        {
-            warn(&format!("signal {signal} was not delivered: {error}"));
-        }
     }
 
     /// Kills the container. A guest that cannot even do that loses its VM, and what the end was is not to be had from it.
@@ -171,5 +172,15 @@ impl<'a> Session<'a> {
         {
             let _ = self.keeper.resize(self.exec_id, columns, rows).await;
         }
+    }
+}
+
+/// The process may have ended meanwhile, which the session is about to see: a refusal is not worth a word.
+async fn pass(keeper: &Keeper, exec_id: &str, signal: i32) {
+    if let Err(error) = keeper.kill(exec_id, signal, false).await
+        && !error.is_not_found()
+        && !error.is_gone()
+    {
+        warn(&format!("signal {signal} was not delivered: {error}"));
     }
 }

@@ -94,6 +94,22 @@ fn the_third_request_to_end_leaves_a_container_that_is_kept() {
 }
 
 #[test]
+fn a_guest_that_takes_no_signal_is_left_all_the_same() {
+    let fake = Fake::new();
+    assert_eq!(fake.run(&["-d", "--name", "web"], &["sh", "-c", STUBBORN]).code, 0);
+    let child = attached(&fake, &[]);
+    std::fs::write(fake.path().join("hangs"), "").unwrap();
+    send_and_see(&fake, &child, libc::SIGINT);
+    // Signals of one kind that come at once are one.
+    send(&child, libc::SIGTERM);
+    send(&child, libc::SIGINT);
+    let done = Done::of(child.wait_with_output().unwrap());
+    assert!([130, 143].contains(&done.code), "{done:?}");
+    assert_eq!(sent(&fake), ["kill 2"]);
+    std::fs::remove_file(fake.path().join("hangs")).unwrap();
+}
+
+#[test]
 fn a_process_that_was_added_is_left_likewise() {
     let fake = Fake::new();
     assert_eq!(fake.run(&["-d", "--name", "web"], &["sleep", "60"]).code, 0);

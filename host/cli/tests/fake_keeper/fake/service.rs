@@ -108,6 +108,10 @@ impl task::task_ttrpc::Task for Service {
                 "the agent in the guest did not answer Kill within 60 s",
             ));
         }
+        // A guest that hangs, for as long as a test wants.
+        while self.state.with_file_name("hangs").exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
         let process = self.process(&request.exec_id)?;
         match process.kill(request.signal.try_into().unwrap()) {
             true => Ok(()),
