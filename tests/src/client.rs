@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use theca_proto::containerd::services::containers::v1 as containers;
 use theca_proto::containerd::services::sandbox::v1 as sandbox;
 use theca_proto::containerd::services::tasks::v1 as tasks;
+use theca_proto::containerd::types::Sandbox;
 use theca_proto::containerd::v1::types::{Mount, Status as Phase};
 use theca_proto::grpc_channel::{self, Channel};
 use theca_proto::theca::options::v1::SandboxOptions;
@@ -88,12 +89,31 @@ impl Client {
     /// Makes a sandbox of this size without running it.
     pub fn create_sandbox(&self, id: &str, memory_mib: u64) -> Result<(), Status> {
         let options = SandboxOptions { memory_bytes: memory_mib << 20, ..Default::default() };
+        self.create_sandbox_of(id, any(type_url::CLIENT_SANDBOX_OPTIONS, options.encode_to_vec()))
+    }
+
+    /// Makes a sandbox of these options without running it.
+    pub fn create_sandbox_of(&self, id: &str, options: Any) -> Result<(), Status> {
         let request = sandbox::ControllerCreateRequest {
             sandbox_id: id.into(),
-            options: Some(any(type_url::CLIENT_SANDBOX_OPTIONS, options.encode_to_vec())),
+            options: Some(options),
             ..Default::default()
         };
         self.ask(self.controller.clone().create(request)).map(drop)
+    }
+
+    /// Gives it other options.
+    pub fn resize_sandbox(&self, id: &str, options: Any) -> Result<(), Status> {
+        let runtime =
+            theca_proto::containerd::types::sandbox::Runtime { name: "theca".into(), options: Some(options) };
+        let sandbox = Sandbox { runtime: Some(runtime), ..Default::default() };
+        let request = sandbox::ControllerUpdateRequest {
+            sandbox_id: id.into(),
+            sandbox: Some(sandbox),
+            fields: vec!["runtime.options".into()],
+            ..Default::default()
+        };
+        self.ask(self.controller.clone().update(request)).map(drop)
     }
 
     /// Boots it; the answer comes when it takes containers.

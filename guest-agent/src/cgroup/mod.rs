@@ -133,9 +133,14 @@ impl Tree {
         Ok(Cgroup { path })
     }
 
-    /// The cgroup of all containers together.
+    /// Where the cgroup of all containers together is.
     pub fn containers(&self) -> PathBuf {
         self.root.join("containers")
+    }
+
+    /// The cgroup of all containers together.
+    pub fn of_all(&self) -> Cgroup {
+        Cgroup { path: self.containers() }
     }
 }
 

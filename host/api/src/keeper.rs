@@ -12,7 +12,8 @@ use theca_proto::theca::keeper::v1::{
     AttachRequest, AttachResponse, EventsRequest, EventsResponse, InfoRequest, InfoResponse,
     KernelLogRequest, KernelLogResponse, MetricsRequest, MetricsResponse, OpenShimRequest, OpenShimResponse,
     PauseRequest, PauseResponse, PingRequest, PingResponse, ProcessesRequest, ProcessesResponse,
-    ReadyRequest, ResumeRequest, ResumeResponse, ShutdownRequest, ShutdownResponse,
+    ReadyRequest, ResumeRequest, ResumeResponse, SetAllowanceRequest, SetAllowanceResponse, ShutdownRequest,
+    ShutdownResponse,
 };
 use theca_proto::ttrpc_glue::Answer;
 
@@ -92,6 +93,12 @@ impl Keeper for KeeperService {
     async fn resume(&self, _: ResumeRequest) -> Answer<ResumeResponse> {
         self.sandbox.resume().await.map_err(status::of)?;
         Ok(ResumeResponse {})
+    }
+
+    async fn set_allowance(&self, request: SetAllowanceRequest) -> Answer<SetAllowanceResponse> {
+        let allowance = convert::options::allowance(request.allowance).map_err(status::of)?;
+        self.sandbox.allow(allowance).await.map_err(status::of)?;
+        Ok(SetAllowanceResponse {})
     }
 
     async fn metrics(&self, _: MetricsRequest) -> Answer<MetricsResponse> {

@@ -160,3 +160,47 @@ async fn a_container_that_is_kept_in_one_form_is_found_in_the_other() {
     let gone = store.get(call(containers::GetContainerRequest { id: named("web") })).await;
     refused(gone, Code::NotFound, "web");
 }
+
+#[tokio::test]
+async fn an_update_of_options_limits_what_runs_and_refuses_what_cannot_change() {
+    use prost::Message;
+    use theca_proto::containerd::types::sandbox::Runtime;
+    use theca_proto::runtime::v1::{LinuxContainerResources, LinuxPodSandboxConfig, PodSandboxConfig};
+    use theca_proto::theca::options::v1::SandboxOptions;
+    use theca_proto::type_url;
+
+    let bench = Bench::new().await;
+    let controller = SandboxController::new(&bench.node);
+    bench.sandbox("pod").await;
+    let options = |type_url: &str, value: Vec<u8>| ControllerUpdateRequest {
+        sandbox_id: named("pod"),
+        sandbox: Some(Sandbox {
+            runtime: Some(Runtime {
+                name: named("theca"),
+                options: Some(prost_types::Any { type_url: named(type_url), value }),
+            }),
+            ..Default::default()
+        }),
+        fields: vec![named("runtime.options")],
+        ..Default::default()
+    };
+    let pod = |cpu_quota, memory_limit_in_bytes| {
+        let resources = LinuxContainerResources {
+            cpu_quota,
+            memory_limit_in_bytes,
+            cpu_period: 100_000,
+            ..Default::default()
+        };
+        let linux = LinuxPodSandboxConfig { resources: Some(resources), ..Default::default() };
+        let config = PodSandboxConfig { linux: Some(linux), ..Default::default() };
+        call(options(type_url::POD_SANDBOX_CONFIG, config.encode_to_vec()))
+    };
+    controller.update(pod(70_000, 200 << 20)).await.unwrap();
+    let status = ControllerStatusRequest { sandbox_id: named("pod"), verbose: true, ..Default::default() };
+    let info = controller.status(call(status)).await.unwrap().into_inner().info;
+    assert_eq!((info["cpu_limit_milli"].as_str(), info["memory_limit_bytes"].as_str()), ("700", "209715200"));
+    refused(controller.update(pod(0, 300 << 20)).await, Code::FailedPrecondition, "does not become larger");
+    let own = SandboxOptions { kernel_args: vec![named("quiet")], ..Default::default() };
+    let own = options(type_url::CLIENT_SANDBOX_OPTIONS, own.encode_to_vec());
+    refused(controller.update(call(own)).await, Code::InvalidArgument, "kernel_args");
+}

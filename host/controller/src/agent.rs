@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::id::ContainerId;
+use crate::sandbox::allowance::Allowance;
 use crate::vsock::Vsock;
 
 /// Port of the agent's services in the guest.
@@ -223,6 +224,8 @@ pub trait Agent: Send + Sync + fmt::Debug {
     async fn resume(&self, container: &ContainerId) -> Result<(), AgentError>;
     /// Changes cgroup limits: an OCI `LinuxResources` as JSON.
     async fn update(&self, container: &ContainerId, resources: Vec<u8>) -> Result<(), AgentError>;
+    /// Changes what all containers together may use.
+    async fn allow(&self, allowance: &Allowance) -> Result<(), AgentError>;
     /// Reads the cgroup's counters.
     async fn stats(&self, container: &ContainerId) -> Result<CgroupFiles, AgentError>;
     /// Reads the counters of all containers together.

@@ -65,6 +65,36 @@ class ASandbox(Calls, WithSandbox):
         with expect(StatusCode.INVALID_ARGUMENT, "no sandbox"):
             self.ask("Update", self.sandbox)
 
+    def update_options(self, options):
+        runtime = pb.sandbox_types.Sandbox.Runtime(name="theca", options=pack(options))
+        sandbox = pb.sandbox_types.Sandbox(runtime=runtime)
+        self.ask("Update", self.sandbox, sandbox=sandbox, fields=["runtime.options"])
+
+    def pod(self, **resources):
+        linux = pb.cri.LinuxPodSandboxConfig(resources=pb.cri.LinuxContainerResources(**resources))
+        return pb.cri.PodSandboxConfig(linux=linux, annotations={"asked": "yes"})
+
+    def test_its_containers_get_less_and_all_again_while_it_runs(self):
+        self.update_options(self.pod(cpu_quota=60_000, cpu_period=100_000, memory_limit_in_bytes=100 * MIB))
+        info = self.ask("Status", self.sandbox, verbose=True).info
+        self.assertEqual((info["cpu_limit_milli"], info["memory_limit_bytes"]), ("600", str(100 * MIB)))
+        self.assertEqual(info["annotation.asked"], "yes")
+        self.update_options(pb.options.SandboxOptions(vcpus=1))
+        info = self.ask("Status", self.sandbox, verbose=True).info
+        self.assertEqual((info.get("cpu_limit_milli"), info["memory_limit_bytes"]), (None, str(100 * MIB)))
+        self.update_options(self.pod(memory_limit_in_bytes=-1))
+        self.assertNotIn("memory_limit_bytes", self.ask("Status", self.sandbox, verbose=True).info)
+
+    def test_its_vm_does_not_become_larger_and_its_kernel_keeps_its_words(self):
+        with expect(StatusCode.FAILED_PRECONDITION, "1 vCPU and 256 MiB", "does not become larger"):
+            self.update_options(self.pod(memory_limit_in_bytes=300 * MIB))
+        with expect(StatusCode.FAILED_PRECONDITION, "does not become larger"):
+            self.update_options(pb.options.SandboxOptions(memory_bytes=512 * MIB))
+        with expect(StatusCode.INVALID_ARGUMENT, "kernel_args"):
+            self.update_options(pb.options.SandboxOptions(kernel_args=["quiet"]))
+        with expect(StatusCode.INVALID_ARGUMENT, "a quota of 5 µs"):
+            self.update_options(self.pod(cpu_quota=5))
+
     def test_its_id_is_taken(self):
         with expect(StatusCode.ALREADY_EXISTS, self.sandbox):
             self.create(self.sandbox)

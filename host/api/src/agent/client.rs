@@ -10,6 +10,7 @@ use theca_controller::agent::{
     Agent, AgentError, CgroupFiles, GuestInfo, GuestSpec, LONGEST_CALL, Rootfs, StreamIds, Target,
 };
 use theca_controller::id::ContainerId;
+use theca_controller::sandbox::Allowance;
 use theca_proto::containerd::services::tasks::v1 as tasks;
 use theca_proto::grpc_channel::Channel;
 use theca_proto::theca::agent::v1 as agent;
@@ -195,6 +196,12 @@ impl Agent for GrpcAgent {
     async fn update(&self, container: &ContainerId, resources: Vec<u8>) -> Result<(), AgentError> {
         let request =
             agent::UpdateRequest { container_id: container.to_string(), resources: Bytes::from(resources) };
+        answer("Update", self.agent().update(request)).await.map(drop)
+    }
+
+    async fn allow(&self, allowance: &Allowance) -> Result<(), AgentError> {
+        let resources = Bytes::from(allowance.to_oci());
+        let request = agent::UpdateRequest { container_id: String::new(), resources };
         answer("Update", self.agent().update(request)).await.map(drop)
     }
 

@@ -14,6 +14,8 @@ pub mod processes;
 pub mod records;
 #[cfg(feature = "daemon")]
 pub mod sandbox;
+#[cfg(feature = "daemon")]
+pub mod sandbox_options;
 pub mod shim;
 #[cfg(feature = "daemon")]
 pub mod stats2015;
@@ -79,6 +81,7 @@ pub fn sandbox_info(info: SandboxInfo) -> InfoResponse {
         vmm_pid: info.vmm_pid,
         vcpus: info.vcpus,
         memory_mib: info.memory_mib,
+        allowance: Some(options::allowance_wire(info.allowance)),
         kernel_release: guest.kernel_release,
         agent_version: guest.agent_version,
         phases: info.timeline.into_iter().map(phase).collect(),

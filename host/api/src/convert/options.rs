@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use prost_types::Any;
 use theca_controller::Error;
+use theca_controller::sandbox::allowance::{Allowance, CpuQuota, DEFAULT_PERIOD_US};
 use theca_controller::sandbox::options::{
     DEFAULT_BOOT_TIMEOUT, DEFAULT_MEMORY_MIB, DEFAULT_VCPUS, DiskOption, SandboxOptions,
 };
@@ -20,6 +21,7 @@ pub fn sandbox(input: &[u8]) -> Result<SandboxOptions, Error> {
     Ok(SandboxOptions {
         vcpus: or(options.vcpus, DEFAULT_VCPUS),
         memory_mib: or(options.memory_mib, DEFAULT_MEMORY_MIB),
+        allowance: allowance(options.allowance)?,
         kernel_cmdline: options.kernel_cmdline,
         kernel: Some(options.kernel_path).filter(|path| !path.is_empty()).map(Into::into),
         disks: options.disks.into_iter().map(disk).collect(),
@@ -33,6 +35,28 @@ pub fn sandbox(input: &[u8]) -> Result<SandboxOptions, Error> {
             seconds => Duration::from_secs(seconds.into()),
         },
     })
+}
+
+/// What containers may use.
+pub fn allowance(allowance: Option<v1::Allowance>) -> Result<Allowance, Error> {
+    let v1::Allowance { cpu_quota_us, cpu_period_us, memory_bytes } = allowance.unwrap_or_default();
+    let cpu = match cpu_quota_us {
+        0 => None,
+        quota => {
+            let quota = CpuQuota::new(quota, or(cpu_period_us, DEFAULT_PERIOD_US));
+            Some(quota.map_err(|error| Error::Invalid(error.to_string()))?)
+        }
+    };
+    Ok(Allowance { cpu, memory_bytes: Some(memory_bytes).filter(|bytes| *bytes != 0) })
+}
+
+/// The same as it is told.
+pub fn allowance_wire(allowance: Allowance) -> v1::Allowance {
+    v1::Allowance {
+        cpu_quota_us: allowance.cpu.map_or(0, |cpu| cpu.quota_us),
+        cpu_period_us: allowance.cpu.map_or(0, |cpu| cpu.period_us),
+        memory_bytes: allowance.memory_bytes.unwrap_or(0),
+    }
 }
 
 /// Options of a task.
@@ -95,6 +119,20 @@ mod tests {
             let taken = sandbox(&any(url, &options).encode_to_vec()).unwrap();
             assert_eq!((taken.vcpus, taken.memory_mib, taken.ephemeral), (2, DEFAULT_MEMORY_MIB, true));
         }
+    }
+
+    #[test]
+    fn what_containers_may_use_comes_as_it_was_told() {
+        let quota = CpuQuota::new(30_000, 20_000).unwrap();
+        for wanted in [
+            Allowance::default(),
+            Allowance { cpu: Some(quota), memory_bytes: None },
+            Allowance { cpu: None, memory_bytes: Some(5) },
+        ] {
+            assert_eq!(allowance(Some(allowance_wire(wanted))).unwrap(), wanted);
+        }
+        let tiny = v1::Allowance { cpu_quota_us: 1, ..v1::Allowance::default() };
+        assert!(allowance(Some(tiny)).is_err());
     }
 
     #[test]

@@ -1,35 +1,20 @@
 //! What clients ask of sandboxes and are told of them, in today's form and that of 2022.
 
-use std::collections::HashMap;
-
 use prost::Message;
 use prost_types::Any;
 use theca_controller::node::Error;
 use theca_controller::node::sandbox::{
-    CreateSandbox, Resources, SandboxMetrics, SandboxStatus, Standing, Started, UpdateSandbox,
+    CreateSandbox, SandboxMetrics, SandboxStatus, Standing, Started, UpdateSandbox,
 };
 use theca_proto::containerd::services::sandbox::v1 as today;
 use theca_proto::containerd::types::{Metric, Sandbox};
 use theca_proto::generations::containerd::services::sandbox::v1 as of_2022;
-use theca_proto::runtime::v1::{LinuxContainerResources, PodSandboxConfig};
-use theca_proto::theca::options::v1::SandboxOptions;
 use theca_proto::type_url;
 
 use super::records::payloads;
-use super::time;
+use super::{sandbox_options as options, time};
 
 const MIB: u64 = 1 << 20;
-/// RAM that is added to what a pod's containers may use when its RuntimeClass names no overhead: for the guest itself.
-const GUEST_MIB: u64 = 128;
-
-/// What options say.
-#[derive(Debug, Default, PartialEq)]
-struct Options {
-    resources: Resources,
-    kernel_args: Vec<String>,
-    labels: HashMap<String, String>,
-    annotations: HashMap<String, String>,
-}
 
 /// A sandbox to create. `rootfs` is not read: it would be a pause container's, and a VM needs none to hold its namespaces.
 /// `cpus` are the machine's.
@@ -37,15 +22,15 @@ pub fn create(request: today::ControllerCreateRequest, cpus: u32) -> Result<Crea
     let id = request.sandbox_id.parse()?;
     let sandbox = request.sandbox.unwrap_or_default();
     let options = match (request.options, sandbox.runtime.and_then(|runtime| runtime.options)) {
-        (Some(any), _) => options(&any, cpus)?,
+        (Some(any), _) => options::read(&any, cpus)?,
         // Options of the runtime may be those of a shim, which are none of a sandbox.
-        (None, Some(any)) if is_known(&any) => options(&any, cpus)?,
-        (None, _) => Options::default(),
+        (None, Some(any)) if options::is_known(&any) => options::read(&any, cpus)?,
+        (None, _) => Default::default(),
     };
     Ok(CreateSandbox {
         id,
-        resources: options.resources,
-        kernel_args: options.kernel_args,
+        resources: options.fresh(),
+        kernel_args: options.kernel_args.unwrap_or_default(),
         labels: options.labels.into_iter().chain(sandbox.labels).collect(),
         annotations: options.annotations.into_iter().chain(request.annotations).collect(),
         netns_path: request.netns_path,
@@ -62,7 +47,6 @@ pub fn run(request: of_2022::ControllerStartRequest, cpus: u32) -> Result<Create
 /// What to change of a sandbox: what `fields` name, or labels, extensions and options as far as `sandbox` has any.
 pub fn update(sandbox: Option<Sandbox>, fields: &[String], cpus: u32) -> Result<UpdateSandbox, Error> {
     let sandbox = sandbox.ok_or_else(|| Error::Invalid("the request has no sandbox".into()))?;
-    let mut update = UpdateSandbox::default();
     let named = |field: &str, present: bool| {
         fields.iter().any(|name| name == field) || (fields.is_empty() && present)
     };
@@ -72,16 +56,19 @@ pub fn update(sandbox: Option<Sandbox>, fields: &[String], cpus: u32) -> Result<
             UPDATABLE.join(", ")
         )));
     }
-    let options = sandbox
-        .runtime
-        .and_then(|runtime| runtime.options)
-        .as_ref()
-        .map(|any| self::options(any, cpus))
-        .transpose()?;
-    if named("runtime.options", options.is_some()) {
-        update.resources = Some(options.unwrap_or_default().resources);
+    let any = sandbox.runtime.and_then(|runtime| runtime.options);
+    // Whoever sends the whole record sends a shim's options along, as to Create.
+    let any = any.filter(|any| !fields.is_empty() || options::is_known(any));
+    let mut update = UpdateSandbox::default();
+    if named("runtime.options", any.is_some()) {
+        let options = any.as_ref().map(|any| options::read(any, cpus)).transpose()?.unwrap_or_default();
+        update.resources = Some(options.resize());
+        update.kernel_args = options.kernel_args;
+        update.more_labels = options.labels.into_iter().collect();
+        update.more_annotations = options.annotations.into_iter().collect();
     }
     if named("labels", !sandbox.labels.is_empty()) {
+        update.more_labels.retain(|key, _| !sandbox.labels.contains_key(key));
         update.labels = Some(sandbox.labels.into_iter().collect());
     }
     if named("extensions", !sandbox.extensions.is_empty()) {
@@ -91,77 +78,6 @@ pub fn update(sandbox: Option<Sandbox>, fields: &[String], cpus: u32) -> Result<
 }
 
 const UPDATABLE: &[&str] = &["labels", "extensions", "runtime.options"];
-
-fn is_known(any: &Any) -> bool {
-    [type_url::POD_SANDBOX_CONFIG, type_url::CLIENT_SANDBOX_OPTIONS].contains(&name(any))
-}
-
-/// What follows the last slash of a type URL, as protobuf compares them.
-fn name(any: &Any) -> &str {
-    any.type_url.rsplit('/').next().unwrap_or_default()
-}
-
-fn options(any: &Any, cpus: u32) -> Result<Options, Error> {
-    match name(any) {
-        "" if any.value.is_empty() => Ok(Options::default()),
-        type_url::POD_SANDBOX_CONFIG => Ok(pod(decode(any)?, cpus)),
-        type_url::CLIENT_SANDBOX_OPTIONS => own(decode(any)?, cpus),
-        _ => Err(Error::Invalid(format!(
-            "options of type {:?} are not known here: use {} or {}",
-            any.type_url,
-            type_url::POD_SANDBOX_CONFIG,
-            type_url::CLIENT_SANDBOX_OPTIONS
-        ))),
-    }
-}
-
-fn decode<T: Message + Default>(any: &Any) -> Result<T, Error> {
-    T::decode(any.value.as_slice())
-        .map_err(|error| Error::Invalid(format!("the options {} are malformed: {error}", name(any))))
-}
-
-fn own(options: SandboxOptions, cpus: u32) -> Result<Options, Error> {
-    if options.vcpus > cpus {
-        return Err(Error::Invalid(format!(
-            "{} processors were asked for: a sandbox has at most this machine's {cpus}",
-            options.vcpus
-        )));
-    }
-    let resources = Resources { vcpus: options.vcpus, memory_mib: options.memory_bytes.div_ceil(MIB) };
-    Ok(Options { resources, kernel_args: options.kernel_args, ..Options::default() })
-}
-
-/// A pod may be allowed more processors than there are; more than those it cannot use.
-fn pod(config: PodSandboxConfig, cpus: u32) -> Options {
-    let linux = config.linux.unwrap_or_default();
-    let overhead = linux.overhead.unwrap_or_default();
-    let mut resources = resources(&linux.resources.unwrap_or_default(), &overhead);
-    resources.vcpus = resources.vcpus.min(cpus);
-    Options { resources, kernel_args: Vec::new(), labels: config.labels, annotations: config.annotations }
-}
-
-/// What the pod's containers may use and what the sandbox costs beyond that. Without a limit: the default.
-fn resources(containers: &LinuxContainerResources, overhead: &LinuxContainerResources) -> Resources {
-    let bytes =
-        |resources: &LinuxContainerResources| u64::try_from(resources.memory_limit_in_bytes).unwrap_or(0);
-    let memory_mib = match (bytes(containers), bytes(overhead)) {
-        (0, _) => 0,
-        (limit, 0) => limit.div_ceil(MIB) + GUEST_MIB,
-        (limit, overhead) => limit.saturating_add(overhead).div_ceil(MIB),
-    };
-    let vcpus = match milli_cpus(containers) {
-        0 => 0,
-        limit => limit.saturating_add(milli_cpus(overhead)).div_ceil(1000),
-    };
-    Resources { vcpus: u32::try_from(vcpus).unwrap_or(u32::MAX), memory_mib }
-}
-
-fn milli_cpus(resources: &LinuxContainerResources) -> u64 {
-    match (u64::try_from(resources.cpu_quota), u64::try_from(resources.cpu_period)) {
-        (Ok(quota), Ok(period)) if period > 0 => quota.saturating_mul(1000).div_ceil(period),
-        _ => 0,
-    }
-}
 
 /// A sandbox that was started.
 pub fn started(id: String, started: Started) -> today::ControllerStartResponse {
@@ -229,11 +145,15 @@ pub fn metrics(id: String, sandbox: SandboxMetrics) -> Metric {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::time::SystemTime;
+
+    use theca_controller::node::sandbox::Resources;
 
     use theca_proto::containerd::types::sandbox::Runtime;
     use theca_proto::io::containerd::cgroups::v2::Metrics;
-    use theca_proto::runtime::v1::LinuxPodSandboxConfig;
+    use theca_proto::runtime::v1::PodSandboxConfig;
+    use theca_proto::theca::options::v1::SandboxOptions;
 
     use super::*;
 
@@ -247,51 +167,6 @@ mod tests {
             options: Some(options),
             ..Default::default()
         }
-    }
-
-    fn limits(memory: i64, quota: i64) -> Option<LinuxContainerResources> {
-        Some(LinuxContainerResources {
-            memory_limit_in_bytes: memory,
-            cpu_quota: quota,
-            cpu_period: 100_000,
-            ..Default::default()
-        })
-    }
-
-    fn pod_of(
-        containers: Option<LinuxContainerResources>,
-        overhead: Option<LinuxContainerResources>,
-    ) -> Resources {
-        let linux = LinuxPodSandboxConfig { resources: containers, overhead, ..Default::default() };
-        let config = PodSandboxConfig { linux: Some(linux), ..Default::default() };
-        create(request(any(type_url::POD_SANDBOX_CONFIG, &config)), 8).unwrap().resources
-    }
-
-    #[test]
-    fn a_pod_is_as_large_as_its_containers_and_its_overhead() {
-        let sized = pod_of(limits(512 << 20, 150_000), limits((64 << 20) + 1, 25_000));
-        assert_eq!(sized, Resources { vcpus: 2, memory_mib: 577 });
-        let sized = pod_of(limits(32 << 20, 50_000), None);
-        assert_eq!(sized, Resources { vcpus: 1, memory_mib: 32 + GUEST_MIB });
-        assert_eq!(pod_of(None, limits(64 << 20, 25_000)), Resources::default());
-        assert_eq!(pod_of(limits(-1, -1), None), Resources::default());
-    }
-
-    #[test]
-    fn theca_has_options_of_its_own() {
-        let own = SandboxOptions { vcpus: 3, memory_bytes: (1 << 30) + 1, kernel_args: vec!["quiet".into()] };
-        let created =
-            create(request(any("type.googleapis.com/theca.options.v1.SandboxOptions", &own)), 8).unwrap();
-        assert_eq!(created.resources, Resources { vcpus: 3, memory_mib: 1025 });
-        assert_eq!(created.kernel_args, ["quiet"]);
-    }
-
-    #[test]
-    fn processors_that_the_machine_lacks_are_refused_to_who_names_them_and_left_out_of_a_pods_limit() {
-        let own = SandboxOptions { vcpus: 9, ..Default::default() };
-        let error = create(request(any(type_url::CLIENT_SANDBOX_OPTIONS, &own)), 8).unwrap_err().to_string();
-        assert!(error.starts_with("9 processors were asked for"), "{error}");
-        assert_eq!(pod_of(limits(1 << 30, 6_400_000), None).vcpus, 8);
     }
 
     #[test]
@@ -308,18 +183,6 @@ mod tests {
         let own = SandboxOptions { vcpus: 3, ..Default::default() };
         assert_eq!(with(any(type_url::CLIENT_SANDBOX_OPTIONS, &own)), 3);
         assert_eq!(with(any("runtimeoptions.v1.Options", &own)), 0);
-    }
-
-    #[test]
-    fn options_that_are_not_known_are_refused_with_those_that_are() {
-        let error =
-            create(request(any("example.Options", &SandboxOptions::default())), 8).unwrap_err().to_string();
-        assert!(
-            error.contains("\"example.Options\"") && error.contains("runtime.v1.PodSandboxConfig"),
-            "{error}"
-        );
-        let malformed = Any { type_url: type_url::POD_SANDBOX_CONFIG.into(), value: b"\xff".to_vec() };
-        assert!(create(request(malformed), 8).unwrap_err().to_string().contains("malformed"));
     }
 
     #[test]
@@ -349,6 +212,33 @@ mod tests {
     }
 
     #[test]
+    fn an_update_takes_labels_of_options_along_and_a_shims_options_only_from_who_names_them() {
+        let words = |key: &str, value: &str| HashMap::from([(key.to_owned(), value.to_owned())]);
+        let pod = PodSandboxConfig {
+            labels: words("a", "pod").into_iter().chain(words("b", "pod")).collect(),
+            annotations: words("c", "pod"),
+            ..Default::default()
+        };
+        let with = |options: Any| Sandbox {
+            runtime: Some(Runtime { name: "theca".into(), options: Some(options) }),
+            labels: words("a", "sandbox"),
+            ..Default::default()
+        };
+        let sandbox = with(any(type_url::POD_SANDBOX_CONFIG, &pod));
+        let both = update(Some(sandbox.clone()), &[], 8).unwrap();
+        assert_eq!(both.labels.unwrap()["a"], "sandbox");
+        assert_eq!(both.more_labels.keys().collect::<Vec<_>>(), ["b"]);
+        let named = update(Some(sandbox), &["runtime.options".into()], 8).unwrap();
+        assert_eq!((named.labels, named.more_labels.len(), named.more_annotations.len()), (None, 2, 1));
+        let own = SandboxOptions { kernel_args: vec!["quiet".into()], ..Default::default() };
+        let own = update(Some(with(any(type_url::CLIENT_SANDBOX_OPTIONS, &own))), &[], 8).unwrap();
+        assert_eq!(own.kernel_args.unwrap(), ["quiet"]);
+        let foreign = with(any("runtimeoptions.v1.Options", &SandboxOptions::default()));
+        assert_eq!(update(Some(foreign.clone()), &[], 8).unwrap().resources, None);
+        assert!(update(Some(foreign), &["runtime.options".into()], 8).is_err());
+    }
+
+    #[test]
     fn a_sandbox_costs_what_its_vmm_does_and_runs_what_its_containers_do() {
         let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         let metric = metrics(
@@ -362,7 +252,7 @@ mod tests {
                 guest_used_bytes: 0,
                 agent_resident_bytes: 0,
                 files: [file("pids.current", "5"), file("cpu.stat", "usage_usec 40\nuser_usec 30\n")].into(),
-                resources: Resources { vcpus: 1, memory_mib: 256 },
+                resources: Resources { vcpus: 1, memory_mib: 256, ..Resources::default() },
             },
         );
         let metrics = Metrics::decode(metric.data.unwrap().value.as_slice()).unwrap();

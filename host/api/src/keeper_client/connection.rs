@@ -12,8 +12,8 @@ use theca_controller::node::keeper::{
     Answer, Info, Keeper, KeeperError, NewTask, Page, ProcessReport, Sample, Usage,
 };
 use theca_controller::node::values::{Exit, Io};
-use theca_controller::sandbox::LONGEST_PING;
 use theca_controller::sandbox::options::DEFAULT_BOOT_TIMEOUT;
+use theca_controller::sandbox::{Allowance, LONGEST_PING};
 use theca_controller::task::DEATH;
 use theca_proto::containerd::task::v3 as task;
 use theca_proto::containerd::task::v3::task_ttrpc::TaskClient;
@@ -26,6 +26,7 @@ use ttrpc::r#async::transport::Socket;
 use ttrpc::{Code, Error};
 
 use super::convert;
+use crate::convert::options::allowance_wire;
 
 /// A bound for what a healthy keeper answers from what it knows, or leaves out where its guest does not answer within seconds;
 /// long, because the machine may be busy.
@@ -218,6 +219,11 @@ impl Keeper for Connection {
 
     async fn thaw(&self) -> Answer<()> {
         explain("resume", self.keeper.resume(wire::ResumeRequest {}).await).map(drop)
+    }
+
+    async fn allow(&self, allowance: Allowance) -> Answer<()> {
+        let request = wire::SetAllowanceRequest { allowance: Some(allowance_wire(allowance)) };
+        explain("limit its containers", self.slow_keeper.set_allowance(request).await).map(drop)
     }
 
     async fn usage(&self) -> Answer<Usage> {

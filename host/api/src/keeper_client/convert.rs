@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::convert::options::allowance;
 use prost::Message;
 use prost_types::{Any, Timestamp};
 use theca_controller::node::keeper::{Happened, Happening, Info, NewTask, Page, Phase, ProcessReport, Usage};
@@ -102,6 +103,7 @@ pub fn info(info: wire::InfoResponse) -> Info {
         vmm_pid: info.vmm_pid,
         vcpus: info.vcpus,
         memory_mib: info.memory_mib,
+        allowance: allowance(info.allowance).unwrap_or_default(),
         kernel_release: info.kernel_release,
         agent_version: info.agent_version,
         guest_used_bytes: info.guest_used_bytes,

@@ -13,6 +13,8 @@ use theca_proto::type_url;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use crate::convert::options::allowance_wire;
+
 /// The keeper, under the name by which containerd finds it.
 const KEEPER: &str = "containerd-shim-theca-v2";
 /// How much of what a keeper complains is passed on.
@@ -79,6 +81,7 @@ fn options(launch: &Launch) -> Vec<u8> {
     let options = SandboxOptions {
         vcpus: launch.vcpus,
         memory_mib: launch.memory_mib,
+        allowance: Some(allowance_wire(launch.allowance)),
         kernel_cmdline: launch.kernel_args.join(" "),
         disks,
         one_task: launch.one_task.is_some(),
@@ -112,6 +115,7 @@ mod tests {
             bundle: "/".into(),
             vcpus: 2,
             memory_mib: 512,
+            allowance: Default::default(),
             kernel_args: vec!["a=b".into(), "c".into()],
             one_task,
         }

@@ -131,6 +131,21 @@ pub enum Error {
         /// How it stands, as a verb.
         state: &'static str,
     },
+    /// A VM that runs has less than what was asked for.
+    #[error(
+        "cannot update sandbox {sandbox} to {wanted}: it runs with {vcpus} vCPU and {memory_mib} MiB and does not become \
+         larger; ask for no more than that, or make another sandbox"
+    )]
+    Outgrown {
+        /// Which.
+        sandbox: SandboxId,
+        /// What its VM has.
+        vcpus: u32,
+        /// What its VM has.
+        memory_mib: u64,
+        /// What was asked for, in words.
+        wanted: String,
+    },
     /// Not in the state of the process.
     #[error("cannot {verb} {process} of container {container}, which {state}")]
     ProcessState {
@@ -201,7 +216,9 @@ impl Error {
             | Self::SandboxExists(_)
             | Self::ContainerExists(_)
             | Self::ProcessExists { .. } => Kind::AlreadyExists,
-            Self::SandboxState { .. } | Self::ProcessState { .. } => Kind::FailedPrecondition,
+            Self::SandboxState { .. } | Self::Outgrown { .. } | Self::ProcessState { .. } => {
+                Kind::FailedPrecondition
+            }
             Self::SandboxFailed { .. } | Self::Closed => Kind::Unavailable,
             Self::TimedOut { .. } => Kind::DeadlineExceeded,
             Self::TooMany(_) | Self::TooLarge { .. } => Kind::ResourceExhausted,

@@ -159,3 +159,5 @@ mod recovery_test;
 mod tests;
 #[cfg(test)]
 mod unwritten_test;
+#[cfg(test)]
+mod updating_test;

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::events::Told;
-use super::sandbox::{CreateSandbox, Resources, Standing, UpdateSandbox};
+use super::sandbox::{CreateSandbox, Resources, Standing};
 use super::task::{Exec, Phase, Whom};
 use super::testing::{Bench, container, sandbox, told};
 use super::values::{Io, Source};
@@ -336,33 +336,16 @@ async fn a_sandbox_that_named_no_size_tells_the_one_that_it_has() {
     let (node, ns) = (&bench.node, &bench.namespace);
     bench.sandbox("pod").await;
     bench.running("own", None).await;
-    let whole = Resources { vcpus: 1, memory_mib: 256 };
+    let whole = Resources { vcpus: 1, memory_mib: 256, ..Resources::default() };
     for id in ["pod", "own"] {
         let id = id.parse().unwrap();
         assert_eq!(node.sandbox_status(ns, &id, false).await.unwrap().resources, whole);
         assert_eq!(node.sandbox_metrics(ns, &id).await.unwrap().resources, whole);
     }
-    let half = CreateSandbox { resources: Resources { vcpus: 2, memory_mib: 0 }, ..sandbox("half") };
+    let half = CreateSandbox { resources: Resources { vcpus: 2, ..Resources::default() }, ..sandbox("half") };
     node.create_sandbox(ns, half).await.unwrap();
     let status = node.sandbox_status(ns, &"half".parse().unwrap(), false).await.unwrap();
-    assert_eq!(status.resources, Resources { vcpus: 2, memory_mib: 256 });
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_vm_that_runs_keeps_its_size() {
-    let bench = Bench::new().await;
-    let (node, ns) = (&bench.node, &bench.namespace);
-    let size = |vcpus, memory_mib| Some(Resources { vcpus, memory_mib });
-    let pod = bench.sandbox("pod").await;
-    let update = |resources| node.update_sandbox(ns, &pod, UpdateSandbox { resources, ..Default::default() });
-    for same in [None, size(0, 0), size(1, 0), size(1, 256)] {
-        update(same).await.unwrap();
-    }
-    for other in [size(2, 256), size(1, 512), size(1, 128)] {
-        let error = update(other).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::FailedPrecondition);
-        assert!(error.to_string().contains("cannot become larger or smaller: make another"), "{error}");
-    }
+    assert_eq!(status.resources, Resources { vcpus: 2, memory_mib: 256, ..Resources::default() });
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,6 @@
 use super::*;
+use crate::agent::Code;
+use crate::sandbox::allowance::{Allowance, CpuQuota};
 use crate::sandbox::history::{Event, Happening, Subject};
 
 #[tokio::test]
@@ -190,4 +192,23 @@ async fn what_init_is_can_be_told_though_its_bundle_cannot_be_read() {
     let told = scene.sandbox.ask_task(&"web".parse().unwrap(), TaskRequest::Processes).await.unwrap();
     assert_eq!(String::from_utf8(told[0].spec.clone()).unwrap(), r#"{"args":["sh"]}"#);
     scene.sandbox.shutdown(true).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_containers_may_use_is_set_at_boot_and_changes_while_the_vm_runs() {
+    let half = Allowance { cpu: Some(CpuQuota::of_processors(1)), memory_bytes: None };
+    let scene = Scene::begin("boots", SandboxOptions { allowance: half, ..SandboxOptions::default() });
+    let less = Allowance { memory_bytes: Some(64 << 20), ..half };
+    scene.sandbox.allow(less).await.unwrap();
+    let allowed =
+        || scene.agent.calls().into_iter().filter(|call| call.starts_with("allow")).collect::<Vec<_>>();
+    assert_eq!(allowed(), [""; 0], "there is no guest yet to be told");
+    scene.sandbox.ready().await.unwrap();
+    assert_eq!(allowed(), [format!("allow {}", String::from_utf8(less.to_oci()).unwrap())]);
+    scene.sandbox.allow(Allowance::default()).await.unwrap();
+    assert_eq!(allowed().len(), 2);
+    assert!(scene.sandbox.info().await.unwrap().allowance.is_all());
+    scene.agent.refuse("allow", Code::InvalidArgument, "no such limit");
+    scene.sandbox.allow(half).await.unwrap_err();
+    assert!(scene.sandbox.info().await.unwrap().allowance.is_all(), "what the guest refused is not kept");
 }

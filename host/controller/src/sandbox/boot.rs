@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::allowance::Allowance;
 use super::options::SandboxOptions;
 use super::slots::{self, Slots};
 use super::timeline::Timeline;
@@ -95,6 +96,7 @@ pub struct Rest {
     vsock: Vsock,
     console: PathBuf,
     timeline: Timeline,
+    allowance: Allowance,
     limit: Duration,
 }
 
@@ -146,6 +148,7 @@ pub fn launch(
         vsock: Vsock::new(&socket),
         console: console_path,
         timeline: timeline.clone(),
+        allowance: options.allowance,
         limit: options.boot_timeout,
     };
     Ok(Launched { vmm, supervisor, rest })
@@ -203,6 +206,9 @@ impl Rest {
         let (agent, greeting) = connector.connect(&mut ready, &self.vsock).await?;
         self.timeline.mark("agent_ready");
         self.timeline.add_guest(&greeting.phases);
+        if !self.allowance.is_all() {
+            agent.allow(&self.allowance).await?;
+        }
         let (vsock, vmm) = (self.vsock.clone(), self.vmm.clone());
         Ok((Vm { agent, vsock, vmm, greeting: Arc::new(greeting) }, ready))
     }

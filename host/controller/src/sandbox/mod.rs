@@ -4,6 +4,7 @@
 //! about a single task is only routed here: its own actor does it ([`crate::task`]).
 
 mod actor;
+pub mod allowance;
 pub mod boot;
 pub mod history;
 pub mod options;
@@ -33,6 +34,7 @@ use crate::task::stdio::remote::Remotes;
 use crate::task::{TaskHandle, TaskRequest};
 use crate::vmm::VmEnd;
 
+pub use allowance::{Allowance, CpuQuota};
 pub use history::History;
 pub use options::SandboxOptions;
 pub use timeline::Timeline;
@@ -89,6 +91,8 @@ pub struct SandboxInfo {
     pub vcpus: u32,
     /// RAM.
     pub memory_mib: u64,
+    /// What its containers may use of both.
+    pub allowance: Allowance,
     /// How the VM ended, if it did and nobody asked it to.
     pub vm_failure: Option<Arc<VmEnd>>,
     /// What the guest is, if it answers.
@@ -107,6 +111,7 @@ enum Request {
     Ping(Reply<()>),
     Pause(Reply<()>),
     Resume(Reply<()>),
+    Allow(Allowance, Reply<()>),
     Shutdown { how: Shutdown, reply: Reply<()> },
     Terminate,
 }
@@ -222,6 +227,11 @@ impl Sandbox {
     /// Lets it go on. Idempotent.
     pub async fn resume(&self) -> Result<()> {
         self.ask(Request::Resume).await
+    }
+
+    /// Changes what its containers may use together: at once, or where there is no VM yet from its boot on.
+    pub async fn allow(&self, allowance: Allowance) -> Result<()> {
+        self.ask(|reply| Request::Allow(allowance, reply)).await
     }
 
     /// Streams that its processes have as input and output.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::allowance::Allowance;
+
 /// Processors of a sandbox that names none.
 pub const DEFAULT_VCPUS: u32 = 1;
 /// RAM of a sandbox that names none.
@@ -17,6 +19,8 @@ pub struct SandboxOptions {
     pub vcpus: u32,
     /// RAM.
     pub memory_mib: u64,
+    /// What its containers may use of both.
+    pub allowance: Allowance,
     /// Added to the guest kernel's command line.
     pub kernel_cmdline: String,
     /// A guest kernel other than the installed one.
@@ -51,6 +55,7 @@ impl Default for SandboxOptions {
         Self {
             vcpus: DEFAULT_VCPUS,
             memory_mib: DEFAULT_MEMORY_MIB,
+            allowance: Allowance::default(),
             kernel_cmdline: String::new(),
             kernel: None,
             disks: Vec::new(),

@@ -14,6 +14,7 @@ use crate::agent::{
     Target,
 };
 use crate::id::ContainerId;
+use crate::sandbox::allowance::Allowance;
 use crate::vsock::Vsock;
 
 /// Pids count up from here; the first init has it.
@@ -172,6 +173,9 @@ impl Agent for FakeAgent {
     }
     async fn update(&self, container: &ContainerId, _: Vec<u8>) -> Result<(), AgentError> {
         self.note("update", container)
+    }
+    async fn allow(&self, allowance: &Allowance) -> Result<(), AgentError> {
+        self.note("allow", String::from_utf8_lossy(&allowance.to_oci()))
     }
     async fn stats(&self, container: &ContainerId) -> Result<CgroupFiles, AgentError> {
         self.note("stats", container)?;

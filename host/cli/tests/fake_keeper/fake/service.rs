@@ -243,6 +243,10 @@ impl keeper::keeper_ttrpc::Keeper for Service {
         Err(status(Code::UNIMPLEMENTED, "ready"))
     }
 
+    async fn set_allowance(&self, _: keeper::SetAllowanceRequest) -> Answer<keeper::SetAllowanceResponse> {
+        Err(status(Code::UNIMPLEMENTED, "set_allowance"))
+    }
+
     async fn ping(&self, _: keeper::PingRequest) -> Answer<keeper::PingResponse> {
         Err(status(Code::UNIMPLEMENTED, "ping"))
     }

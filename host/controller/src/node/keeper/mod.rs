@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use super::error::Kind;
 use super::values::{Exit, Io, Mount, Payload};
 use crate::id::{ContainerId, ExecId, Namespace, SandboxId};
+use crate::sandbox::allowance::Allowance;
 
 pub use self::report::{Happened, Happening, Info, Page, Phase, ProcessReport, Sample, Usage};
 
@@ -79,6 +80,8 @@ pub struct Launch {
     pub vcpus: u32,
     /// RAM; 0 is the keeper's default.
     pub memory_mib: u64,
+    /// What its containers may use of both.
+    pub allowance: Allowance,
     /// Added to the guest kernel's command line.
     pub kernel_args: Vec<String>,
     /// The sandbox serves one task, whose root these mounts are: with any that are disks, the VM boots at once, else with
@@ -176,6 +179,8 @@ pub trait Keeper: Send + Sync {
     async fn freeze(&self) -> Answer<()>;
     /// Lets it go on. Idempotent.
     async fn thaw(&self) -> Answer<()>;
+    /// Changes what its containers may use together.
+    async fn allow(&self, allowance: Allowance) -> Answer<()>;
     /// What the sandbox uses.
     async fn usage(&self) -> Answer<Usage>;
     /// What has happened from number `from` on. Waits for something, at most for `patience`; then the page is empty. Once the

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{ContainerId, ExecId};
 use crate::node::values::{Command, Exit, Io, Payload};
+use crate::sandbox::allowance::Allowance;
 
 /// Where a process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,6 +51,8 @@ pub struct Info {
     pub vcpus: u32,
     /// RAM.
     pub memory_mib: u64,
+    /// What its containers may use of both.
+    pub allowance: Allowance,
     /// `uname -r` in the guest; empty when the guest did not answer.
     pub kernel_release: String,
     /// The agent's version; empty when the guest did not answer.

@@ -46,6 +46,8 @@ pub struct Handle {
     pub standing: tokio::sync::Mutex<()>,
     /// Turns of those who list everything.
     pub lists: Arc<Semaphore>,
+    /// Held by whoever starts it or changes what it is made of.
+    pub changing: tokio::sync::Mutex<()>,
     mirror: Mutex<Mirror>,
     keeper: Mutex<Option<Arc<dyn Keeper>>>,
     changes: watch::Sender<u64>,
@@ -63,6 +65,7 @@ impl Handle {
             patience: watch::Sender::new(None),
             standing: tokio::sync::Mutex::new(()),
             lists: Arc::new(Semaphore::new(LISTS)),
+            changing: tokio::sync::Mutex::default(),
             mirror: Mutex::new(mirror),
             keeper: Mutex::new(None),
             changes: watch::Sender::new(0),

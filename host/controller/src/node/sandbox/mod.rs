@@ -21,7 +21,10 @@ pub(in crate::node) mod mirror;
 mod pausing;
 mod starting;
 mod status;
+mod updating;
 mod verbs;
+
+pub use updating::{Resize, Wish};
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -29,6 +32,7 @@ use std::time::SystemTime;
 use super::keeper::Sample;
 use super::values::{Exit, Payload};
 use crate::id::{ContainerId, SandboxId};
+use crate::sandbox::allowance::Allowance;
 use crate::sandbox::options::{DEFAULT_MEMORY_MIB, DEFAULT_VCPUS};
 
 /// How large a sandbox is. Asked for with 0: the default.
@@ -39,6 +43,9 @@ pub struct Resources {
     pub vcpus: u32,
     /// RAM.
     pub memory_mib: u64,
+    /// What its containers may use of both.
+    #[serde(default)]
+    pub allowance: Allowance,
 }
 
 impl Resources {
@@ -47,13 +54,8 @@ impl Resources {
         Self {
             vcpus: if self.vcpus == 0 { DEFAULT_VCPUS } else { self.vcpus },
             memory_mib: if self.memory_mib == 0 { DEFAULT_MEMORY_MIB } else { self.memory_mib },
+            ..self
         }
-    }
-
-    /// Whether this asks for another size than `current`; where it says 0 it asks for nothing.
-    pub fn differs_from(self, current: Self) -> bool {
-        (self.vcpus != 0 && self.vcpus != current.vcpus)
-            || (self.memory_mib != 0 && self.memory_mib != current.memory_mib)
     }
 }
 
@@ -164,10 +166,14 @@ pub struct SandboxMetrics {
 pub struct UpdateSandbox {
     /// Labels, all of them.
     pub labels: Option<BTreeMap<String, String>>,
-    /// Annotations, all of them.
-    pub annotations: Option<BTreeMap<String, String>>,
+    /// Labels that it gets beside those.
+    pub more_labels: BTreeMap<String, String>,
+    /// Annotations that it gets beside those that it has.
+    pub more_annotations: BTreeMap<String, String>,
     /// Extensions, all of them.
     pub extensions: Option<BTreeMap<String, Payload>>,
-    /// Its size. A VM that runs keeps the one that it was started with: another is refused by name.
-    pub resources: Option<Resources>,
+    /// Its size.
+    pub resources: Option<Resize>,
+    /// Words for the guest's kernel, all of them. Those of one that runs cannot change.
+    pub kernel_args: Option<Vec<String>>,
 }

@@ -24,6 +24,8 @@ impl Actor {
             Standing::Stopped => return Err(self.refusal("start", "has ended")),
             Standing::Created => {}
         }
+        let handle = self.handle.clone();
+        let _still = handle.changing.lock().await;
         match self.boot().await {
             Ok(()) => Ok(self.node.started(&self.handle)),
             Err(error) => {
@@ -90,6 +92,7 @@ impl Actor {
             bundle,
             vcpus: create.resources.vcpus,
             memory_mib: create.resources.memory_mib,
+            allowance: create.resources.allowance,
             kernel_args: create.kernel_args.clone(),
             one_task: expected.map(|expected| expected.rootfs.clone()),
         })

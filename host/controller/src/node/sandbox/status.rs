@@ -90,11 +90,15 @@ impl Node {
         }
         let Some(keeper) = handle.keeper() else { return facts };
         if let Ok(info) = keeper.info().await {
+            let cpu = info.allowance.cpu.map(|quota| quota.millis().to_string()).unwrap_or_default();
+            let memory = info.allowance.memory_bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
             facts.extend([
                 ("keeper_pid".to_owned(), info.keeper_pid.to_string()),
                 ("vmm_pid".to_owned(), info.vmm_pid.to_string()),
                 ("vcpus".to_owned(), info.vcpus.to_string()),
                 ("memory_mib".to_owned(), info.memory_mib.to_string()),
+                ("cpu_limit_milli".to_owned(), cpu),
+                ("memory_limit_bytes".to_owned(), memory),
                 ("kernel_release".to_owned(), info.kernel_release),
                 ("agent_version".to_owned(), info.agent_version),
                 ("guest_used_bytes".to_owned(), info.guest_used_bytes.to_string()),

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::actor::{self, Actor};
 use super::handle::{Handle, Request};
 use super::mirror::Mirror;
-use super::{CreateSandbox, Resources, Standing, Started, UpdateSandbox, kernel_args};
+use super::{CreateSandbox, Resources, Standing, Started, kernel_args};
 use crate::id::{Namespace, SandboxId};
 use crate::node::journal::SandboxEntry;
 use crate::node::keeper::Keeper;
@@ -85,36 +85,6 @@ impl Node {
         }
     }
 
-    /// Changes what may be changed of a sandbox that has not ended; nothing if that cannot be written down.
-    pub async fn update_sandbox(
-        &self,
-        namespace: &Namespace,
-        id: &SandboxId,
-        update: UpdateSandbox,
-    ) -> Result<()> {
-        let handle = self.shared.sandbox(namespace, id)?;
-        self.amend(&handle, |entry| {
-            let create = &mut entry.create;
-            let state = |state| Err(Error::SandboxState { sandbox: id.clone(), verb: "update", state });
-            let another_size = update.resources.is_some_and(|wanted| wanted.differs_from(create.resources));
-            match entry.standing {
-                Standing::Stopped => return state("has ended"),
-                Standing::Ready | Standing::Paused if another_size => {
-                    return state("runs and cannot become larger or smaller: make another one of that size");
-                }
-                _ => {}
-            }
-            let UpdateSandbox { labels, annotations, extensions, resources } = update;
-            create.labels = labels.unwrap_or_else(|| std::mem::take(&mut create.labels));
-            create.annotations = annotations.unwrap_or_else(|| std::mem::take(&mut create.annotations));
-            create.extensions = extensions.unwrap_or_else(|| std::mem::take(&mut create.extensions));
-            if entry.standing == Standing::Created {
-                create.resources = resources.map_or(create.resources, Resources::resolved);
-            }
-            Ok(())
-        })
-    }
-
     /// OK if keeper and guest answer, within less than half a minute.
     pub async fn ping_sandbox(&self, namespace: &Namespace, id: &SandboxId) -> Result<()> {
         let handle = self.shared.sandbox(namespace, id)?;
@@ -175,12 +145,17 @@ impl Node {
 }
 
 fn check(create: &CreateSandbox) -> Result<()> {
-    let (vcpus, memory_mib) = (create.resources.vcpus, create.resources.memory_mib);
+    check_size(create.resources)?;
+    kernel_args::check(&create.kernel_args)
+}
+
+/// Whether a machine could have such a VM.
+pub(super) fn check_size(Resources { vcpus, memory_mib, .. }: Resources) -> Result<()> {
     if vcpus > MOST.0 || memory_mib > MOST.1 {
         let (most, most_mib) = MOST;
         return Err(Error::Invalid(format!(
             "a sandbox of {vcpus} processors and {memory_mib} MiB is too large: at most {most} and {most_mib}"
         )));
     }
-    kernel_args::check(&create.kernel_args)
+    Ok(())
 }

@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::process::{Proc, Task};
 use crate::id::{ContainerId, ExecId};
 use crate::node::Kind;
 use crate::node::keeper::{
-    Answer, Happened, Happening, Info, Keeper, KeeperError, NewTask, Page, Phase, ProcessReport, Sample,
-    Usage,
+    Answer, Happened, Happening, Info, Keeper, KeeperError, NewTask, Page, ProcessReport, Sample, Usage,
 };
-use crate::node::values::{Command, Exit, Io, Payload};
+use crate::node::values::{Exit, Io, Payload};
+use crate::sandbox::allowance::Allowance;
 use crate::task::state::{self as table, TaskRefusal, Verb};
 
 /// How long an added process that is to be forgotten is known after its end.
@@ -41,45 +42,14 @@ struct State {
     frozen: bool,
     silent: bool,
     stuck: bool,
-}
-
-struct Task {
-    init: Proc,
-    execs: BTreeMap<ExecId, Proc>,
-}
-
-#[derive(Clone)]
-struct Proc {
-    pid: u32,
-    phase: table::Phase,
-    exit: Option<Exit>,
-    io: Io,
-    forget: bool,
-    /// When it is forgotten.
-    gone_at: Option<Instant>,
-}
-
-impl Proc {
-    fn new(pid: u32, phase: table::Phase, io: Io) -> Self {
-        Self { pid, phase, exit: None, io, forget: false, gone_at: None }
-    }
-
-    fn report(&self, exec: Option<ExecId>) -> ProcessReport {
-        let phase = match self.phase {
-            table::Phase::Added | table::Phase::Starting | table::Phase::Created => Phase::Created,
-            table::Phase::Running => Phase::Running,
-            table::Phase::Paused => Phase::Paused,
-            table::Phase::Stopped => Phase::Stopped,
-        };
-        let command = Command { args: vec!["sh".into()], ..Command::default() };
-        ProcessReport { exec, pid: self.pid, phase, exit: self.exit, io: self.io.clone(), command }
-    }
+    allowance: Allowance,
 }
 
 impl FakeKeeper {
     /// One whose `broken` calls fail.
-    pub fn new(broken: BTreeSet<&'static str>) -> Self {
-        Self { state: Mutex::default(), next: watch::Sender::new(1), broken: Mutex::new(broken) }
+    pub fn new(broken: BTreeSet<&'static str>, allowance: Allowance) -> Self {
+        let state = Mutex::new(State { allowance, ..State::default() });
+        Self { state, next: watch::Sender::new(1), broken: Mutex::new(broken) }
     }
 
     fn is_broken(&self, call: &str) -> bool {
@@ -307,7 +277,10 @@ impl Keeper for FakeKeeper {
     }
 
     async fn info(&self) -> Answer<Info> {
-        let paused = self.state("info")?.frozen;
+        let (allowance, paused) = {
+            let state = self.state("info")?;
+            (state.allowance, state.frozen)
+        };
         let kernel_release = "6.12".into();
         Ok(Info {
             keeper_pid: 10,
@@ -316,6 +289,7 @@ impl Keeper for FakeKeeper {
             memory_mib: 256,
             kernel_release,
             paused,
+            allowance,
             ..Info::default()
         })
     }
@@ -344,6 +318,11 @@ impl Keeper for FakeKeeper {
 
     async fn thaw(&self) -> Answer<()> {
         self.state("thaw")?.frozen = false;
+        Ok(())
+    }
+
+    async fn allow(&self, allowance: Allowance) -> Answer<()> {
+        self.guest("allow")?.allowance = allowance;
         Ok(())
     }
 

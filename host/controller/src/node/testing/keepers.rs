@@ -49,11 +49,11 @@ impl Keepers for FakeKeepers {
         if self.broken.lock().unwrap().contains("spawn") {
             return Err(KeeperError::Spawn("no room".into()));
         }
-        let name = (launch.namespace, launch.sandbox);
+        let name = (launch.namespace.clone(), launch.sandbox.clone());
         if self.find(&name.0, &name.1).is_some() {
             return Err(KeeperError::Spawn("it runs already".into()));
         }
-        let keeper = Arc::new(FakeKeeper::new(self.broken.lock().unwrap().clone()));
+        let keeper = Arc::new(FakeKeeper::new(self.broken.lock().unwrap().clone(), launch.allowance));
         self.running.lock().unwrap().insert(name, keeper.clone());
         Ok(keeper)
     }

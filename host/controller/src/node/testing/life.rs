@@ -16,6 +16,7 @@ use crate::node::keeper::{
     Answer, Info, Keeper, Keepers, Launch, NewTask, Page, ProcessReport, Sample, Usage,
 };
 use crate::node::values::{Exit, Io};
+use crate::sandbox::allowance::Allowance;
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Life>>> = const { RefCell::new(None) };
@@ -175,6 +176,7 @@ reached! {
     ping() -> ();
     freeze() -> ();
     thaw() -> ();
+    allow(allowance: Allowance) -> ();
     usage() -> Usage;
     events(from: u64, patience: Duration) -> Page;
     shutdown(grace: Duration) -> ();

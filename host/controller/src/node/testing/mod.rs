@@ -5,6 +5,7 @@ mod keeper;
 mod keepers;
 pub mod life;
 pub mod model;
+mod process;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::{Actor, Event};
 use crate::agent::AgentError;
 use crate::error::{Error, Result};
+use crate::sandbox::allowance::Allowance;
 use crate::sandbox::boot::Vm;
 use crate::sandbox::state::{SandboxState, Wish};
 use crate::sandbox::{LONGEST_PING, Reply, SandboxInfo, SandboxMetrics};
@@ -51,6 +52,7 @@ impl Actor {
             paused: self.state.vmm().is_some_and(Vmm::is_paused),
             vcpus: self.setup.options.vcpus,
             memory_mib: self.setup.options.memory_mib,
+            allowance: self.setup.options.allowance,
             vm_failure: self.vm_end().filter(|end| !end.is_orderly()),
             guest: None,
             timeline: self.setup.timeline.points(),
@@ -113,6 +115,34 @@ impl Actor {
 
     pub(super) fn resume(&mut self, reply: Reply<()>) {
         self.with_vm(Wish::HoldStill, reply, |vm| async move { Ok(vm.vmm.resume().await?) });
+    }
+
+    /// What cannot be set is not kept either.
+    pub(super) fn allow(&mut self, allowance: Allowance, reply: Reply<()>) {
+        if let SandboxState::Idle = self.state {
+            self.setup.options.allowance = allowance;
+            let _ = reply.send(Ok(()));
+            return;
+        }
+        let boots = matches!(self.state, SandboxState::Booting(_));
+        if let Err(error) = if boots { Ok(()) } else { self.decide(Wish::AskGuest).map(drop) } {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let mut booted = self.booted.subscribe();
+        self.events.spawn(async move {
+            let outcome = booted.wait_for(Option::is_some).await.ok().and_then(|booted| booted.clone());
+            let refused = match outcome {
+                Some(Ok(vm)) => match vm.agent.allow(&allowance).await {
+                    Ok(()) => return Event::Allowed(allowance, reply),
+                    Err(error) => explain(&vm, error).await,
+                },
+                Some(Err(error)) => Error::Boot(error),
+                None => Error::Gone,
+            };
+            let _ = reply.send(Err(refused));
+            Event::Answered
+        });
     }
 
     /// Does something with the VM, if `wish` may be.

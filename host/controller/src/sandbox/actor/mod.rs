@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
 use self::creating::Read;
+use super::allowance::Allowance;
 use super::boot::{BootError, Vm};
 use super::slots::Slots;
 use super::state::{Circumstances, Decision, Ending, SandboxState, Wish};
@@ -53,6 +54,8 @@ enum Event {
     Unused,
     /// Something of a container was killed for memory; more may follow.
     OutOfMemory(ContainerId, mpsc::Receiver<ContainerId>),
+    /// The guest has taken what its containers may use; who asked is told now.
+    Allowed(Allowance, Reply<()>),
     /// Somebody got an answer from the guest.
     Answered,
     /// What a task is to be made of was read, or not.
@@ -152,6 +155,7 @@ impl Actor {
             Request::Ping(reply) => self.ping(reply),
             Request::Pause(reply) => self.pause(reply),
             Request::Resume(reply) => self.resume(reply),
+            Request::Allow(allowance, reply) => self.allow(allowance, reply),
             Request::Shutdown { how, reply } => {
                 let (now, grace) = match how {
                     Shutdown::IfUnused => (false, None),
@@ -213,6 +217,10 @@ impl Actor {
                     task.tell(TaskRequest::OutOfMemory);
                 }
                 self.next_kill(killed);
+            }
+            Event::Allowed(allowance, reply) => {
+                self.setup.options.allowance = allowance;
+                let _ = reply.send(Ok(()));
             }
             Event::Answered => {}
             Event::BundleRead(read, reply) => self.bundle_read(*read, reply),

@@ -77,7 +77,9 @@ impl Actor {
     ) {
         match request {
             Request::Create(_, reply) => drop(reply.send(Err(SandboxRefusal::Ending.into()))),
-            Request::Pause(reply) => drop(reply.send(Err(SandboxRefusal::Ending.into()))),
+            Request::Pause(reply) | Request::Allow(_, reply) => {
+                drop(reply.send(Err(SandboxRefusal::Ending.into())))
+            }
             Request::Shutdown { how, reply } => {
                 if let Shutdown::Whole { grace } = how {
                     asked.within(vm, bounded(grace));
@@ -105,6 +107,7 @@ impl Actor {
             | Event::VmEnded(_)
             | Event::TaskGone(..)
             | Event::OutOfMemory(..)
+            | Event::Allowed(..)
             | Event::Answered) => drop(self.handle(event)),
         }
     }
