@@ -7,7 +7,7 @@
 //!   <state>/.thecad/<namespace>/events.log              events that a reader may not have taken
 //! ```
 //!
-//! It lies beside the keepers' own folders, where it goes with the machine's next boot as they do: then nothing is believed
+//! Root alone can read it: a bundle has its container's environment. It lies beside the keepers' own folders, where it goes with the machine's next boot as they do: then nothing is believed
 //! that is not there. No namespace's name begins with a dot.
 
 use std::collections::BTreeSet;
@@ -19,6 +19,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::private;
 use super::sandbox::{CreateSandbox, Standing};
 use super::store::{Document, Documents, Durability, StoreError};
 use super::task::record::Record;
@@ -102,6 +103,7 @@ impl Journal {
     /// Reads what an earlier process has written below `state`.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let folder = state.join(FOLDER);
+        private::close_folder(&folder).map_err(StoreError::of("close", &folder))?;
         Ok(Self {
             sandboxes: Documents::open(&folder, "sandboxes", Durability::Kernel)?,
             tasks: Documents::open(&folder, "tasks", Durability::Kernel)?,
@@ -117,8 +119,8 @@ impl Journal {
     /// Makes a bundle of a specification.
     pub fn make_bundle(&self, namespace: &Namespace, id: &ContainerId, spec: &[u8]) -> io::Result<PathBuf> {
         let bundle = self.bundles(namespace).join(id.as_str());
-        fs::create_dir_all(&bundle)?;
-        fs::write(bundle.join("config.json"), spec)?;
+        private::make_folder(&bundle)?;
+        private::write(&bundle.join("config.json"), spec)?;
         Ok(bundle)
     }
 
@@ -143,7 +145,7 @@ impl Journal {
     /// A folder for a keeper to be started in, for a sandbox without a bundle.
     pub fn sandbox_bundle(&self, namespace: &Namespace) -> io::Result<PathBuf> {
         let folder = self.folder.join(namespace.as_str()).join("sandboxes");
-        fs::create_dir_all(&folder)?;
+        private::make_folder(&folder)?;
         Ok(folder)
     }
 
@@ -156,4 +158,39 @@ impl Journal {
 fn names<T: FromStr>(folder: &Path) -> Vec<T> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_a_container_was_given_is_roots_alone_to_read() {
+        let state = tempfile::tempdir().unwrap();
+        let (namespace, id) = ("tests".parse().unwrap(), "web".parse().unwrap());
+        let journal = Journal::open(state.path()).unwrap();
+        let bundle = journal.make_bundle(&namespace, &id, b"{}").unwrap();
+        assert_eq!(mode(&bundle.join("config.json")), 0o600);
+        for folder in bundle.ancestors().take_while(|folder| *folder != state.path()) {
+            assert_eq!(mode(folder), 0o700, "{}", folder.display());
+        }
+        journal.sandbox_bundle(&namespace).unwrap();
+        assert_eq!(mode(&state.path().join(".thecad/tests/sandboxes")), 0o700);
+    }
+
+    #[test]
+    fn a_folder_that_was_left_open_is_closed() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = state.path().join(".thecad");
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        Journal::open(state.path()).unwrap();
+        assert_eq!(mode(&folder), 0o700);
+    }
 }

@@ -19,6 +19,7 @@ pub mod filter;
 mod journal;
 pub mod keeper;
 mod news;
+mod private;
 mod recovery;
 pub mod sandbox;
 mod shared;

@@ -23,6 +23,7 @@ use tracing::warn;
 
 use super::{Event, RING, What};
 use crate::id::{ContainerId, Namespace, SandboxId};
+use crate::node::private;
 
 const NAME: &str = "events.log";
 /// Lines that a file may have before it is written anew.
@@ -142,7 +143,7 @@ impl Tail {
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.file.is_none() {
-            self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            self.path.parent().map_or(Ok(()), private::make_folder)?;
             let options = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path);
             let mut file = options?;
             // Half a line of an earlier process ends here.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +17,7 @@ use crate::id::Namespace;
 use crate::node::error::Error;
 use crate::node::fields::{self, FieldError};
 use crate::node::filter::{Fields, Filters};
+use crate::node::private;
 #[cfg(any(test, feature = "testing"))]
 use crate::node::testing::life::Life;
 
@@ -34,6 +34,14 @@ pub struct StoreError {
     path: PathBuf,
     #[source]
     source: Arc<io::Error>,
+}
+
+impl StoreError {
+    /// Of what was to be done to a path.
+    pub fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self { action, path, source: Arc::new(source) }
+    }
 }
 
 /// Where a document is when a call has answered.
@@ -145,7 +153,7 @@ impl<D: Document> Documents<D> {
         self.touch(|| {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed("remove", &path)(error).into());
+                    return Err(StoreError::of("remove", &path)(error).into());
                 }
                 _ => {}
             }
@@ -172,18 +180,18 @@ impl<D: Document> Documents<D> {
     /// A reader sees the old or the new document, never half, whenever the machine stops.
     fn write(&self, namespace: &Namespace, document: &D) -> Result<(), Error> {
         let path = self.path(namespace, document.id());
-        let text = serde_json::to_vec(document).map_err(|error| failed("encode", &path)(error.into()))?;
+        let text =
+            serde_json::to_vec(document).map_err(|error| StoreError::of("encode", &path)(error.into()))?;
         if text.len() > MAX_BYTES {
             return Err(Error::TooLarge { what: "the record", limit: MAX_BYTES });
         }
         // No id begins with a dot.
         let fresh = path.with_file_name(format!(".{}.new", document.id()));
         let written = || -> io::Result<()> {
-            let open =
-                || fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh);
+            let open = || private::fresh_file().open(&fresh);
             let mut file = match open() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    fs::create_dir_all(path.parent().unwrap_or(&self.folder))?;
+                    private::make_folder(path.parent().unwrap_or(&self.folder))?;
                     open()?
                 }
                 other => other?,
@@ -195,7 +203,7 @@ impl<D: Document> Documents<D> {
             fs::rename(&fresh, &path)
         };
         self.touch(|| {
-            written().map_err(failed("write", &path))?;
+            written().map_err(StoreError::of("write", &path))?;
             if self.durability == Durability::Disk {
                 sync_folder(&path)?;
             }
@@ -274,14 +282,9 @@ fn unknown<D: Document>(id: &str) -> Error {
     Error::UnknownRecord { what: D::WHAT, id: id.to_owned() }
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError { action, path, source: Arc::new(source) }
-}
-
 fn sync_folder(path: &Path) -> Result<(), StoreError> {
     let folder = path.parent().unwrap_or(path);
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", folder))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::of("sync", folder))
 }
 
 fn read<D: DeserializeOwned>(path: &Path) -> io::Result<D> {
@@ -299,8 +302,8 @@ fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
-        other => other.map_err(failed("read", folder))?,
+        other => other.map_err(StoreError::of("read", folder))?,
     };
     let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-    names.collect::<io::Result<_>>().map_err(failed("read", folder))
+    names.collect::<io::Result<_>>().map_err(StoreError::of("read", folder))
 }
