@@ -9,7 +9,7 @@ use theca_proto::generations::containerd::services::containers::v1::{
 };
 use tonic::Request;
 
-use crate::call::{Answer, answer, id, open};
+use crate::call::{Answer, answer, fits, id, open};
 use crate::convert::records;
 use crate::status::node::refusal;
 
@@ -31,13 +31,13 @@ impl Containers for ContainerStore2017 {
     async fn get(&self, request: Request<GetContainerRequest>) -> Answer<GetContainerResponse> {
         let (namespace, request) = open(request)?;
         let kept = self.node.container_record(&namespace, &id(&request.id)?).map_err(refusal)?;
-        answer(GetContainerResponse { container: Some(records::container_2017_wire(kept)) })
+        answer(GetContainerResponse { container: Some(records::container_2017_wire(&kept)) })
     }
 
     async fn list(&self, request: Request<ListContainersRequest>) -> Answer<ListContainersResponse> {
         let (namespace, request) = open(request)?;
         let kept = self.node.container_records(&namespace, &[request.filter]).map_err(refusal)?;
-        let containers = kept.into_iter().map(records::container_2017_wire).collect();
+        let containers = fits(kept.iter().map(|kept| records::container_2017_wire(kept)))?;
         answer(ListContainersResponse { containers })
     }
 
@@ -45,7 +45,7 @@ impl Containers for ContainerStore2017 {
         let (namespace, request) = open(request)?;
         let record = records::container_2017(request.container).map_err(refusal)?;
         let kept = self.node.create_container_record(&namespace, record).await.map_err(refusal)?;
-        answer(CreateContainerResponse { container: Some(records::container_2017_wire(kept)) })
+        answer(CreateContainerResponse { container: Some(records::container_2017_wire(&kept)) })
     }
 
     async fn update(&self, request: Request<UpdateContainerRequest>) -> Answer<UpdateContainerResponse> {
@@ -53,7 +53,7 @@ impl Containers for ContainerStore2017 {
         let record = records::container_2017(request.container).map_err(refusal)?;
         let paths = records::paths(request.update_mask);
         let kept = self.node.update_container_record(&namespace, record, paths).await.map_err(refusal)?;
-        answer(UpdateContainerResponse { container: Some(records::container_2017_wire(kept)) })
+        answer(UpdateContainerResponse { container: Some(records::container_2017_wire(&kept)) })
     }
 
     async fn delete(&self, request: Request<DeleteContainerRequest>) -> Answer<()> {

@@ -6,7 +6,7 @@ use theca_proto::containerd::services::sandbox::v1 as today;
 use theca_proto::generations::containerd::services::sandbox::v1 as of_2022;
 use tonic::Request;
 
-use crate::call::{Answer, answer, id, open};
+use crate::call::{Answer, answer, fits, id, open};
 use crate::convert::records;
 use crate::status::node::refusal;
 
@@ -34,7 +34,7 @@ macro_rules! serve {
                 let (namespace, request) = open(request)?;
                 let record = records::sandbox(request.sandbox).map_err(refusal)?;
                 let kept = self.node.create_sandbox_record(&namespace, record).await.map_err(refusal)?;
-                answer($form::StoreCreateResponse { sandbox: Some(records::sandbox_wire(kept)) })
+                answer($form::StoreCreateResponse { sandbox: Some(records::sandbox_wire(&kept)) })
             }
 
             async fn update(
@@ -44,7 +44,7 @@ macro_rules! serve {
                 let (namespace, request) = open(request)?;
                 let record = records::sandbox(request.sandbox).map_err(refusal)?;
                 let kept = self.node.update_sandbox_record(&namespace, record, request.fields).await;
-                let sandbox = records::sandbox_wire(kept.map_err(refusal)?);
+                let sandbox = records::sandbox_wire(&*kept.map_err(refusal)?);
                 answer($form::StoreUpdateResponse { sandbox: Some(sandbox) })
             }
 
@@ -64,7 +64,7 @@ macro_rules! serve {
             ) -> Answer<$form::StoreListResponse> {
                 let (namespace, request) = open(request)?;
                 let kept = self.node.sandbox_records(&namespace, &request.filters).map_err(refusal)?;
-                let list = kept.into_iter().map(records::sandbox_wire).collect();
+                let list = fits(kept.iter().map(|kept| records::sandbox_wire(kept)))?;
                 answer($form::StoreListResponse { list })
             }
 
@@ -72,7 +72,7 @@ macro_rules! serve {
                 let (namespace, request) = open(request)?;
                 let id = id(&request.sandbox_id)?;
                 let kept = self.node.sandbox_record(&namespace, &id).map_err(refusal)?;
-                answer($form::StoreGetResponse { sandbox: Some(records::sandbox_wire(kept)) })
+                answer($form::StoreGetResponse { sandbox: Some(records::sandbox_wire(&kept)) })
             }
         }
     };

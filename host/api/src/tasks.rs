@@ -16,7 +16,7 @@ use theca_proto::containerd::services::tasks::v1::{
 };
 use tonic::Request;
 
-use crate::call::{Answer, answer, id, open};
+use crate::call::{Answer, List, answer, id, open};
 use crate::convert::{payload, processes, time};
 use crate::status::node::refusal;
 
@@ -95,13 +95,13 @@ impl Tasks for TaskService {
     async fn list(&self, request: Request<ListTasksRequest>) -> Answer<ListTasksResponse> {
         let (namespace, request) = open(request)?;
         let filter = Filters::parse(&[request.filter]).map_err(|error| refusal(error.into()))?;
-        let mut tasks = Vec::new();
+        let mut tasks = List::new();
         for task in self.node.tasks(&namespace).await.map_err(refusal)? {
             if filter.match_any(&Filtered(&task)) {
-                tasks.push(self.wire(task).await);
+                tasks.push(self.wire(task).await)?;
             }
         }
-        answer(ListTasksResponse { tasks })
+        answer(ListTasksResponse { tasks: tasks.done() })
     }
 
     async fn kill(&self, request: Request<KillRequest>) -> Answer<()> {

@@ -32,18 +32,18 @@ pub fn sandbox(sandbox: Option<Sandbox>) -> Result<SandboxRecord, Error> {
 }
 
 /// A sandbox as it is kept.
-pub fn sandbox_wire(record: SandboxRecord) -> Sandbox {
+pub fn sandbox_wire(record: &SandboxRecord) -> Sandbox {
     let runtime =
         |runtime: Runtime| sandbox::Runtime { name: runtime.name, options: runtime.options.map(any) };
     Sandbox {
         sandbox_id: record.id.to_string(),
-        runtime: record.runtime.map(runtime),
-        spec: record.spec.map(any),
-        labels: record.labels.into_iter().collect(),
+        runtime: record.runtime.clone().map(runtime),
+        spec: record.spec.clone().map(any),
+        labels: record.labels.clone().into_iter().collect(),
         created_at: Some(time::wire(record.created_at)),
         updated_at: Some(time::wire(record.updated_at)),
-        extensions: anys(record.extensions),
-        sandboxer: record.sandboxer,
+        extensions: anys(record.extensions.clone()),
+        sandboxer: record.sandboxer.clone(),
     }
 }
 
@@ -70,23 +70,23 @@ pub fn container(container: Option<today::Container>) -> Result<ContainerRecord,
 }
 
 /// A container as it is kept.
-pub fn container_wire(record: ContainerRecord) -> today::Container {
+pub fn container_wire(record: &ContainerRecord) -> today::Container {
     let runtime = |runtime: Runtime| today::container::Runtime {
         name: runtime.name,
         options: runtime.options.map(any),
     };
     today::Container {
         id: record.id.to_string(),
-        labels: record.labels.into_iter().collect(),
-        image: record.image,
-        runtime: record.runtime.map(runtime),
-        spec: record.spec.map(any),
-        snapshotter: record.snapshotter,
-        snapshot_key: record.snapshot_key,
+        labels: record.labels.clone().into_iter().collect(),
+        image: record.image.clone(),
+        runtime: record.runtime.clone().map(runtime),
+        spec: record.spec.clone().map(any),
+        snapshotter: record.snapshotter.clone(),
+        snapshot_key: record.snapshot_key.clone(),
         created_at: Some(time::wire(record.created_at)),
         updated_at: Some(time::wire(record.updated_at)),
-        extensions: anys(record.extensions),
-        sandbox: record.sandbox.map(|id| id.to_string()).unwrap_or_default(),
+        extensions: anys(record.extensions.clone()),
+        sandbox: record.sandbox.as_ref().map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
@@ -109,18 +109,18 @@ pub fn container_2017(container: Option<of_2017::Container>) -> Result<Container
 }
 
 /// A container as it is kept, as far as the form of 2017 can tell.
-pub fn container_2017_wire(record: ContainerRecord) -> of_2017::Container {
+pub fn container_2017_wire(record: &ContainerRecord) -> of_2017::Container {
     let runtime = |runtime: Runtime| of_2017::container::Runtime {
         name: runtime.name,
         options: runtime.words.into_iter().collect(),
     };
     of_2017::Container {
         id: record.id.to_string(),
-        labels: record.labels.into_iter().collect(),
-        image: record.image,
-        runtime: record.runtime.map(runtime),
-        spec: record.spec.map(any),
-        rootfs: record.snapshot_key,
+        labels: record.labels.clone().into_iter().collect(),
+        image: record.image.clone(),
+        runtime: record.runtime.clone().map(runtime),
+        spec: record.spec.clone().map(any),
+        rootfs: record.snapshot_key.clone(),
         created_at: Some(time::wire(record.created_at)),
         updated_at: Some(time::wire(record.updated_at)),
     }
@@ -164,7 +164,7 @@ mod tests {
             extensions: HashMap::from([("metadata".into(), note("e"))]),
             sandboxer: "theca".into(),
         };
-        let kept = sandbox_wire(sandbox(Some(given.clone())).unwrap());
+        let kept = sandbox_wire(&sandbox(Some(given.clone())).unwrap());
         assert!(kept.created_at.is_some() && kept.updated_at.is_some());
         assert_eq!(Sandbox { created_at: None, updated_at: None, ..kept }, given);
     }
@@ -183,7 +183,7 @@ mod tests {
             sandbox: "pod".into(),
             ..Default::default()
         };
-        let kept = container_wire(container(Some(given.clone())).unwrap());
+        let kept = container_wire(&container(Some(given.clone())).unwrap());
         assert_eq!(today::Container { created_at: None, updated_at: None, ..kept }, given);
     }
 
@@ -197,8 +197,8 @@ mod tests {
             ..Default::default()
         };
         let record = container_2017(Some(given.clone())).unwrap();
-        assert_eq!(container_wire(record.clone()).snapshot_key, "web-root");
-        let kept = container_2017_wire(record);
+        assert_eq!(container_wire(&record).snapshot_key, "web-root");
+        let kept = container_2017_wire(&record);
         assert_eq!(of_2017::Container { created_at: None, updated_at: None, ..kept }, given);
     }
 

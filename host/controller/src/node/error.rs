@@ -8,7 +8,7 @@ use super::fields::FieldError;
 use super::filter::FilterError;
 use super::keeper::KeeperError;
 use super::store::StoreError;
-use crate::id::{ContainerId, ExecId, InvalidId, SandboxId};
+use crate::id::{ContainerId, ExecId, InvalidId, Namespace, SandboxId};
 
 /// What the node answers.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -89,6 +89,18 @@ pub enum Error {
         what: &'static str,
         /// Its id.
         id: String,
+    },
+    /// A namespace's records take all the room that they may.
+    #[error(
+        "the {what} records of namespace {namespace} may be no more than {limit} together: delete some first"
+    )]
+    StoreFull {
+        /// `sandbox` or `container`.
+        what: &'static str,
+        /// Whose.
+        namespace: Namespace,
+        /// The bound, in words.
+        limit: String,
     },
     /// No sandbox of that id.
     #[error("sandbox {0} does not exist")]
@@ -221,7 +233,7 @@ impl Error {
             }
             Self::SandboxFailed { .. } | Self::Closed => Kind::Unavailable,
             Self::TimedOut { .. } => Kind::DeadlineExceeded,
-            Self::TooMany(_) | Self::TooLarge { .. } => Kind::ResourceExhausted,
+            Self::TooMany(_) | Self::TooLarge { .. } | Self::StoreFull { .. } => Kind::ResourceExhausted,
             Self::Unsupported(_) => Kind::Unimplemented,
             Self::Keeper(error) => error.kind(),
             Self::Store(_) | Self::Internal(_) => Kind::Internal,

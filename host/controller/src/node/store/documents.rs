@@ -1,10 +1,13 @@
-//! JSON documents in folders by namespace: one file each, replaced in one step, and all of them in memory.
+//! JSON documents by namespace and id: all of them in memory, and each in a file of its own ([`super::files`]).
+//!
+//! Who writes waits for the disk with the files' lock alone; the documents' own lock is held for no longer than a look into the map, so
+//! readers wait for no disk.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -13,45 +16,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
+use super::files::{Durability, Files, StoreError, Writer};
 use crate::id::Namespace;
 use crate::node::error::Error;
 use crate::node::fields::{self, FieldError};
 use crate::node::filter::{Fields, Filters};
-use crate::node::private;
-#[cfg(any(test, feature = "testing"))]
-use crate::node::testing::life::Life;
 
 /// Largest document, as a bound of what one request may leave on the disk.
 const MAX_BYTES: usize = 4 << 20;
-/// Documents of one kind in one namespace.
-const MAX_DOCUMENTS: usize = 100_000;
-
-/// A document could not be kept or read.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("failed to {action} {}", path.display())]
-pub struct StoreError {
-    action: &'static str,
-    path: PathBuf,
-    #[source]
-    source: Arc<io::Error>,
-}
-
-impl StoreError {
-    /// Of what was to be done to a path.
-    pub fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self { action, path, source: Arc::new(source) }
-    }
-}
-
-/// Where a document is when a call has answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// On the disk: it outlives a loss of power.
-    Disk,
-    /// With the kernel: it outlives this process, on a file system that does not outlive the machine anyway.
-    Kernel,
-}
+/// Records of one kind in one namespace.
+const MAX_RECORDS: usize = 100_000;
+/// What they may have together, as they are written: they are all in memory.
+pub const MAX_BYTES_IN_NAMESPACE: usize = 64 << 20;
 
 /// What can be kept.
 pub trait Document: Clone + Serialize + DeserializeOwned + Send + 'static {
@@ -77,159 +53,140 @@ pub trait Record: Document + Fields {
 
 /// All documents of one kind.
 pub struct Documents<D> {
-    folder: PathBuf,
-    kind: &'static str,
-    durability: Durability,
-    all: Mutex<BTreeMap<Namespace, BTreeMap<String, D>>>,
-    /// Tests end a node's process between two writes.
-    #[cfg(any(test, feature = "testing"))]
-    life: Option<Arc<Life>>,
+    files: Files,
+    all: Mutex<BTreeMap<Namespace, Here<D>>>,
+}
+
+/// Those of a namespace.
+struct Here<D> {
+    by_id: BTreeMap<String, Kept<D>>,
+    /// Of all of them together.
+    bytes: usize,
+}
+
+struct Kept<D> {
+    document: Arc<D>,
+    /// As it is written.
+    bytes: usize,
+}
+
+impl<D> Default for Here<D> {
+    fn default() -> Self {
+        Self { by_id: BTreeMap::new(), bytes: 0 }
+    }
+}
+
+impl<D: Document> Here<D> {
+    fn put(&mut self, document: Arc<D>, bytes: usize) {
+        self.bytes += bytes;
+        let before = self.by_id.insert(document.id().to_owned(), Kept { document, bytes });
+        self.bytes -= before.map_or(0, |before| before.bytes);
+    }
+
+    fn remove(&mut self, id: &str) -> Option<Arc<D>> {
+        let kept = self.by_id.remove(id)?;
+        self.bytes -= kept.bytes;
+        Some(kept.document)
+    }
+
+    /// What there would be if the document of this id had so many bytes.
+    fn bytes_with(&self, id: &str, bytes: usize) -> usize {
+        self.bytes + bytes - self.by_id.get(id).map_or(0, |kept| kept.bytes)
+    }
 }
 
 impl<D> fmt::Debug for Documents<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Documents").field("folder", &self.folder).field("kind", &self.kind).finish()
+        f.debug_struct("Documents").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
 impl<D: Document> Documents<D> {
     /// Reads `<folder>/<namespace>/<kind>/<id>.json` of all namespaces.
     pub fn open(folder: &Path, kind: &'static str, durability: Durability) -> Result<Self, StoreError> {
-        let mut all: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-        for namespace in names(folder)? {
+        let files = Files::new(folder, kind, durability);
+        let mut all: BTreeMap<Namespace, Here<D>> = BTreeMap::new();
+        for namespace in files.namespaces()? {
             let Ok(parsed) = Namespace::from_str(&namespace) else { continue };
-            for name in names(&folder.join(&namespace).join(kind))? {
-                let path = folder.join(&namespace).join(kind).join(&name);
-                let Some(id) = name.strip_suffix(".json").filter(|id| !id.starts_with('.')) else { continue };
+            for (path, id) in files.of(&namespace)? {
                 match read::<D>(&path) {
-                    Ok(document) if document.id() == id => {
-                        all.entry(parsed.clone()).or_default().insert(id.to_owned(), document);
+                    Ok((document, bytes)) if document.id() == id => {
+                        all.entry(parsed.clone()).or_default().put(Arc::new(document), bytes);
                     }
                     Ok(_) => set_aside(&path, "it has another's id"),
                     Err(error) => set_aside(&path, &error.to_string()),
                 }
             }
         }
-        Ok(Self {
-            folder: folder.to_owned(),
-            kind,
-            durability,
-            all: Mutex::new(all),
-            #[cfg(any(test, feature = "testing"))]
-            life: Life::current(),
-        })
+        Ok(Self { files, all: Mutex::new(all) })
     }
 
     /// Keeps one, new or not, as it is.
     pub fn put(&self, namespace: &Namespace, document: D) -> Result<(), Error> {
-        let mut all = self.lock();
-        self.write(namespace, &document)?;
-        all.entry(namespace.clone()).or_default().insert(document.id().to_owned(), document);
+        let mut writer = self.files.writer();
+        let text = self.encode(namespace, &document)?;
+        writer.write(namespace, document.id(), &text)?;
+        self.lock().entry(namespace.clone()).or_default().put(Arc::new(document), text.len());
         Ok(())
     }
 
     /// The one called `id`.
-    pub fn get(&self, namespace: &Namespace, id: &str) -> Result<D, Error> {
+    pub fn get(&self, namespace: &Namespace, id: &str) -> Result<Arc<D>, Error> {
         self.find(namespace, id).ok_or_else(|| unknown::<D>(id))
     }
 
     /// The one called `id`, if there is one.
-    pub fn find(&self, namespace: &Namespace, id: &str) -> Option<D> {
-        self.lock().get(namespace).and_then(|here| here.get(id)).cloned()
+    pub fn find(&self, namespace: &Namespace, id: &str) -> Option<Arc<D>> {
+        let all = self.lock();
+        Some(all.get(namespace)?.by_id.get(id)?.document.clone())
     }
 
     /// Everything, by namespace and id.
     pub fn all(&self) -> Vec<(Namespace, D)> {
         let all = self.lock();
-        all.iter().flat_map(|(name, here)| here.values().map(|one| (name.clone(), one.clone()))).collect()
+        let documents =
+            |here: &Here<D>| here.by_id.values().map(|kept| (*kept.document).clone()).collect::<Vec<_>>();
+        all.iter()
+            .flat_map(|(name, here)| documents(here).into_iter().map(|one| (name.clone(), one)))
+            .collect()
     }
 
     /// Forgets the one called `id`.
-    pub fn delete(&self, namespace: &Namespace, id: &str) -> Result<D, Error> {
+    pub fn delete(&self, namespace: &Namespace, id: &str) -> Result<(), Error> {
+        let mut writer = self.files.writer();
+        self.get(namespace, id)?;
+        writer.remove(namespace, id)?;
         let mut all = self.lock();
-        let here = all.get_mut(namespace).filter(|here| here.contains_key(id));
-        let here = here.ok_or_else(|| unknown::<D>(id))?;
-        let path = self.path(namespace, id);
-        self.touch(|| {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::of("remove", &path)(error).into());
-                }
-                _ => {}
-            }
-            if self.durability == Durability::Disk {
-                sync_folder(&path)?;
-            }
-            Ok(())
-        })?;
-        here.remove(id).ok_or_else(|| unknown::<D>(id))
+        all.get_mut(namespace).and_then(|here| here.remove(id)).map(drop).ok_or_else(|| unknown::<D>(id))
     }
 
     /// Forgets the one called `id`, if there is one.
     pub fn remove(&self, namespace: &Namespace, id: &str) -> Result<(), Error> {
         match self.delete(namespace, id) {
             Err(Error::UnknownRecord { .. }) => Ok(()),
-            other => other.map(drop),
+            other => other,
         }
     }
 
-    fn path(&self, namespace: &Namespace, id: &str) -> PathBuf {
-        self.folder.join(namespace.as_str()).join(self.kind).join(format!("{id}.json"))
+    /// Whether nobody is writing.
+    #[cfg(test)]
+    pub fn files_are_free(&self) -> bool {
+        self.files.are_free()
     }
 
-    /// A reader sees the old or the new document, never half, whenever the machine stops.
-    fn write(&self, namespace: &Namespace, document: &D) -> Result<(), Error> {
-        let path = self.path(namespace, document.id());
-        let text =
-            serde_json::to_vec(document).map_err(|error| StoreError::of("encode", &path)(error.into()))?;
-        if text.len() > MAX_BYTES {
-            return Err(Error::TooLarge { what: "the record", limit: MAX_BYTES });
-        }
-        // No id begins with a dot.
-        let fresh = path.with_file_name(format!(".{}.new", document.id()));
-        let written = || -> io::Result<()> {
-            let open = || private::fresh_file().open(&fresh);
-            let mut file = match open() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    private::make_folder(path.parent().unwrap_or(&self.folder))?;
-                    open()?
-                }
-                other => other?,
-            };
-            file.write_all(&text)?;
-            if self.durability == Durability::Disk {
-                file.sync_all()?;
-            }
-            fs::rename(&fresh, &path)
+    fn encode(&self, namespace: &Namespace, document: &D) -> Result<Vec<u8>, Error> {
+        let failed = |error: serde_json::Error| {
+            let path = self.files.path(namespace, document.id());
+            StoreError::of("encode", &path)(error.into())
         };
-        self.touch(|| {
-            written().map_err(StoreError::of("write", &path))?;
-            if self.durability == Durability::Disk {
-                sync_folder(&path)?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Changes a file.
-    #[cfg(not(any(test, feature = "testing")))]
-    fn touch(&self, change: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        change()
-    }
-
-    /// Changes a file, while the node lives.
-    #[cfg(any(test, feature = "testing"))]
-    fn touch(&self, change: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        let Some(life) = &self.life else { return change() };
-        if !life.goes_on() {
-            return Ok(());
+        let text = serde_json::to_vec(document).map_err(failed)?;
+        match text.len() > MAX_BYTES {
+            true => Err(Error::TooLarge { what: "the record", limit: MAX_BYTES }),
+            false => Ok(text),
         }
-        change()?;
-        life.goes_on();
-        Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Namespace, BTreeMap<String, D>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Namespace, Here<D>>> {
         // A panic between the file and the map would leave the older document in the map, which is a state too.
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -237,58 +194,71 @@ impl<D: Document> Documents<D> {
 
 impl<D: Record> Documents<D> {
     /// Keeps a new one.
-    pub fn create(&self, namespace: &Namespace, mut document: D) -> Result<D, Error> {
-        let mut all = self.lock();
-        let here = all.entry(namespace.clone()).or_default();
-        let id = document.id().to_owned();
-        if here.contains_key(&id) {
-            return Err(Error::RecordExists { what: D::WHAT, id });
-        }
-        if here.len() >= MAX_DOCUMENTS {
-            return Err(Error::TooMany("records in this namespace"));
+    pub fn create(&self, namespace: &Namespace, mut document: D) -> Result<Arc<D>, Error> {
+        let mut writer = self.files.writer();
+        let id = document.id();
+        if self.find(namespace, id).is_some() {
+            return Err(Error::RecordExists { what: D::WHAT, id: id.to_owned() });
         }
         document.created(SystemTime::now());
-        self.write(namespace, &document)?;
-        here.insert(id, document.clone());
-        Ok(document)
+        self.keep(&mut writer, namespace, document)
     }
 
     /// Takes over the fields at `paths`; all that may change when there is none.
-    pub fn update(&self, namespace: &Namespace, from: &D, paths: &[String]) -> Result<D, Error> {
+    pub fn update(&self, namespace: &Namespace, from: &D, paths: &[String]) -> Result<Arc<D>, Error> {
         let paths = fields::parse(paths, D::ALL)?;
-        let mut all = self.lock();
-        let known = all.get_mut(namespace).and_then(|here| here.get_mut(from.id()));
-        let known = known.ok_or_else(|| unknown::<D>(from.id()))?;
-        let mut document = known.clone();
+        let mut writer = self.files.writer();
+        let mut document = D::clone(&*self.get(namespace, from.id())?);
         for path in paths {
             document.take(from, path)?;
         }
         document.updated(SystemTime::now());
-        self.write(namespace, &document)?;
-        *known = document.clone();
-        Ok(document)
+        self.keep(&mut writer, namespace, document)
     }
 
     /// Those that match any of `filters`, by id.
-    pub fn list(&self, namespace: &Namespace, filters: &[String]) -> Result<Vec<D>, Error> {
+    pub fn list(&self, namespace: &Namespace, filters: &[String]) -> Result<Vec<Arc<D>>, Error> {
         let filters = Filters::parse(filters)?;
-        let all = self.lock();
-        let here = all.get(namespace).into_iter().flat_map(BTreeMap::values);
-        Ok(here.filter(|document| filters.match_any(*document)).cloned().collect())
+        let here: Vec<_> = match self.lock().get(namespace) {
+            Some(here) => here.by_id.values().map(|kept| kept.document.clone()).collect(),
+            None => Vec::new(),
+        };
+        Ok(here.into_iter().filter(|document| filters.match_any(&**document)).collect())
     }
+
+    /// Writes one down, where there is room for it.
+    fn keep(&self, writer: &mut Writer<'_>, namespace: &Namespace, document: D) -> Result<Arc<D>, Error> {
+        let text = self.encode(namespace, &document)?;
+        let id = document.id();
+        if let Some(here) = self.lock().get(namespace) {
+            if here.by_id.len() >= MAX_RECORDS && !here.by_id.contains_key(id) {
+                return Err(full::<D>(namespace, format!("{MAX_RECORDS} records")));
+            }
+            // One that becomes smaller is always taken.
+            let bytes = here.bytes_with(id, text.len());
+            if bytes > MAX_BYTES_IN_NAMESPACE && bytes > here.bytes {
+                return Err(full::<D>(namespace, format!("{} MiB", MAX_BYTES_IN_NAMESPACE >> 20)));
+            }
+        }
+        writer.write(namespace, id, &text)?;
+        let document = Arc::new(document);
+        self.lock().entry(namespace.clone()).or_default().put(document.clone(), text.len());
+        Ok(document)
+    }
+}
+
+fn full<D: Document>(namespace: &Namespace, limit: String) -> Error {
+    Error::StoreFull { what: D::WHAT, namespace: namespace.clone(), limit }
 }
 
 fn unknown<D: Document>(id: &str) -> Error {
     Error::UnknownRecord { what: D::WHAT, id: id.to_owned() }
 }
 
-fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    let folder = path.parent().unwrap_or(path);
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::of("sync", folder))
-}
-
-fn read<D: DeserializeOwned>(path: &Path) -> io::Result<D> {
-    Ok(serde_json::from_slice(&fs::read(path)?)?)
+/// A document, and how many bytes it has.
+fn read<D: DeserializeOwned>(path: &Path) -> io::Result<(D, usize)> {
+    let text = fs::read(path)?;
+    Ok((serde_json::from_slice(&text)?, text.len()))
 }
 
 fn set_aside(path: &Path, why: &str) {
@@ -296,14 +266,4 @@ fn set_aside(path: &Path, why: &str) {
     if let Err(error) = fs::rename(path, path.with_extension("broken")) {
         warn!(path = %path.display(), %error, "it could not be renamed");
     }
-}
-
-fn names(folder: &Path) -> Result<Vec<String>, StoreError> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
-        other => other.map_err(StoreError::of("read", folder))?,
-    };
-    let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-    names.collect::<io::Result<_>>().map_err(StoreError::of("read", folder))
 }

@@ -7,15 +7,17 @@
 //! ```
 //!
 //! A document is replaced in one step and is on the disk when the call answers. All of them are in memory too, so that
-//! lists and filters read no file.
+//! lists and filters read no file; what a namespace may have of that is bounded.
 
 mod documents;
+mod files;
 mod records;
 mod verbs;
 
 use std::path::Path;
 
-pub use documents::{Document, Documents, Durability, Record, StoreError};
+pub use documents::{Document, Documents, Record};
+pub use files::{Durability, StoreError};
 pub use records::{ContainerRecord, Runtime, SandboxRecord};
 
 /// Both kinds of record.

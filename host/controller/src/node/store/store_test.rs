@@ -1,6 +1,7 @@
 use std::fs;
 
-use super::{ContainerRecord, Runtime, SandboxRecord, Store};
+use super::documents::{Documents, MAX_BYTES_IN_NAMESPACE};
+use super::{ContainerRecord, Durability, Runtime, SandboxRecord, Store};
 use crate::id::Namespace;
 use crate::node::error::{Error, Kind};
 use crate::node::values::Payload;
@@ -64,7 +65,7 @@ fn an_update_takes_over_what_is_named() {
     assert_eq!(after.created_at, before.created_at);
     assert!(after.updated_at >= before.updated_at);
     let all = store.sandboxes.update(&ns, &wanted, &[]).unwrap();
-    assert_eq!((all.spec, all.runtime), (None, wanted.runtime.clone()));
+    assert_eq!((&all.spec, &all.runtime), (&None, &wanted.runtime));
     let refused = store.sandboxes.update(&ns, &wanted, &["labels".into(), "id".into()]).unwrap_err();
     assert_eq!(refused.kind(), Kind::InvalidArgument);
     assert_eq!(
@@ -103,4 +104,66 @@ fn a_broken_file_is_set_aside_and_half_a_write_is_not_seen() {
     assert_eq!(again.sandboxes.list(&namespace(), &[]).unwrap().len(), 1);
     assert!(folder.join("db.broken").exists() && folder.join("liar.broken").exists());
     again.sandboxes.create(&namespace(), sandbox("db", "red")).unwrap();
+}
+
+#[test]
+fn a_write_that_takes_long_holds_up_no_reader() {
+    use nix::sys::stat::Mode;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    let root = tempfile::tempdir().unwrap();
+    let store = Documents::<SandboxRecord>::open(root.path(), "sandboxes", Durability::Kernel).unwrap();
+    store.create(&namespace(), sandbox("web", "red")).unwrap();
+    // Whoever opens it to write waits for a reader.
+    let slow = root.path().join("tests/sandboxes/.db.new");
+    nix::unistd::mkfifo(&slow, Mode::S_IRWXU).unwrap();
+    std::thread::scope(|threads| {
+        let (read, done) = mpsc::channel();
+        let (store, slow) = (&store, &slow);
+        let writer = threads.spawn(|| store.create(&namespace(), sandbox("db", "red")));
+        threads.spawn(move || {
+            while store.files_are_free() {
+                std::thread::yield_now();
+            }
+            read.send(
+                store.get(&namespace(), "web").is_ok() && store.list(&namespace(), &[]).unwrap().len() == 1,
+            )
+        });
+        let seen = done.recv_timeout(Duration::from_secs(20));
+        fs::read(slow).unwrap();
+        writer.join().unwrap().unwrap();
+        assert_eq!(seen, Ok(true));
+    });
+    assert!(store.get(&namespace(), "db").is_ok());
+}
+
+#[test]
+fn records_of_a_namespace_have_so_much_room_and_no_more() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Documents::<SandboxRecord>::open(root.path(), "sandboxes", Durability::Kernel).unwrap();
+    let large = |id: &str, mib: usize| {
+        let mut record = sandbox(id, "red");
+        record.labels.insert("x".into(), "x".repeat(mib << 20));
+        record
+    };
+    let mut count = 0;
+    let refused = loop {
+        match store.create(&namespace(), large(&format!("s{count}"), 3)) {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((count, refused.kind()), (MAX_BYTES_IN_NAMESPACE / (3 << 20), Kind::ResourceExhausted));
+    assert!(refused.to_string().contains("namespace tests may be no more than 64 MiB together"), "{refused}");
+    let another: Namespace = "another".parse().unwrap();
+    store.create(&another, large("s0", 3)).unwrap();
+    let labels = ["labels".to_owned()];
+    store.update(&namespace(), &sandbox("s0", "red"), &labels).unwrap();
+    store.create(&namespace(), large("more", 3)).unwrap();
+    let again = Documents::<SandboxRecord>::open(root.path(), "sandboxes", Durability::Kernel).unwrap();
+    let still = again.update(&namespace(), &large("s0", 3), &labels).unwrap_err();
+    assert_eq!(still.kind(), Kind::ResourceExhausted, "what was there before counts");
+    again.delete(&namespace(), "s1").unwrap();
+    again.update(&namespace(), &large("s0", 3), &labels).unwrap();
 }

@@ -12,7 +12,7 @@ impl Node {
         &self,
         namespace: &Namespace,
         record: SandboxRecord,
-    ) -> Result<SandboxRecord> {
+    ) -> Result<Arc<SandboxRecord>> {
         let namespace = namespace.clone();
         self.with_store(move |store| store.sandboxes.create(&namespace, record)).await
     }
@@ -23,25 +23,29 @@ impl Node {
         namespace: &Namespace,
         record: SandboxRecord,
         paths: Vec<String>,
-    ) -> Result<SandboxRecord> {
+    ) -> Result<Arc<SandboxRecord>> {
         let namespace = namespace.clone();
         self.with_store(move |store| store.sandboxes.update(&namespace, &record, &paths)).await
     }
 
     /// A sandbox's record. [`Error::UnknownRecord`] for an unknown id.
-    pub fn sandbox_record(&self, namespace: &Namespace, id: &SandboxId) -> Result<SandboxRecord> {
+    pub fn sandbox_record(&self, namespace: &Namespace, id: &SandboxId) -> Result<Arc<SandboxRecord>> {
         self.store().sandboxes.get(namespace, id.as_str())
     }
 
     /// Records that match any of `filters` (all when there is none), by id.
-    pub fn sandbox_records(&self, namespace: &Namespace, filters: &[String]) -> Result<Vec<SandboxRecord>> {
+    pub fn sandbox_records(
+        &self,
+        namespace: &Namespace,
+        filters: &[String],
+    ) -> Result<Vec<Arc<SandboxRecord>>> {
         self.store().sandboxes.list(namespace, filters)
     }
 
     /// Forgets a sandbox's record, and nothing else. [`Error::UnknownRecord`] for an unknown id.
     pub async fn delete_sandbox_record(&self, namespace: &Namespace, id: &SandboxId) -> Result<()> {
         let (namespace, id) = (namespace.clone(), id.clone());
-        self.with_store(move |store| store.sandboxes.delete(&namespace, id.as_str()).map(drop)).await
+        self.with_store(move |store| store.sandboxes.delete(&namespace, id.as_str())).await
     }
 
     /// Keeps a container's record. [`Error::RecordExists`] for a known id. The store sets the times.
@@ -49,7 +53,7 @@ impl Node {
         &self,
         namespace: &Namespace,
         record: ContainerRecord,
-    ) -> Result<ContainerRecord> {
+    ) -> Result<Arc<ContainerRecord>> {
         let namespace = namespace.clone();
         self.with_store(move |store| store.containers.create(&namespace, record)).await
     }
@@ -60,13 +64,13 @@ impl Node {
         namespace: &Namespace,
         record: ContainerRecord,
         paths: Vec<String>,
-    ) -> Result<ContainerRecord> {
+    ) -> Result<Arc<ContainerRecord>> {
         let namespace = namespace.clone();
         self.with_store(move |store| store.containers.update(&namespace, &record, &paths)).await
     }
 
     /// A container's record. [`Error::UnknownRecord`] for an unknown id.
-    pub fn container_record(&self, namespace: &Namespace, id: &ContainerId) -> Result<ContainerRecord> {
+    pub fn container_record(&self, namespace: &Namespace, id: &ContainerId) -> Result<Arc<ContainerRecord>> {
         self.store().containers.get(namespace, id.as_str())
     }
 
@@ -75,7 +79,7 @@ impl Node {
         &self,
         namespace: &Namespace,
         filters: &[String],
-    ) -> Result<Vec<ContainerRecord>> {
+    ) -> Result<Vec<Arc<ContainerRecord>>> {
         self.store().containers.list(namespace, filters)
     }
 
@@ -83,7 +87,7 @@ impl Node {
     pub async fn delete_container_record(&self, namespace: &Namespace, id: &ContainerId) -> Result<()> {
         self.refuse_while_task(namespace, id)?;
         let (namespace, id) = (namespace.clone(), id.clone());
-        self.with_store(move |store| store.containers.delete(&namespace, id.as_str()).map(drop)).await
+        self.with_store(move |store| store.containers.delete(&namespace, id.as_str())).await
     }
 
     async fn with_store<T: Send + 'static>(

@@ -52,10 +52,10 @@ impl Node {
             return Err(Error::ContainerExists(id));
         }
         let record = self.shared.store.containers.find(namespace, id.as_str());
-        let spec = spec_of(&create.source, record.as_ref(), &id).await?;
+        let spec = spec_of(&create.source, record.as_deref(), &id).await?;
         let joined = match create.sandbox.clone() {
             Some(sandbox) => Some(sandbox),
-            None => named(record.as_ref(), &spec, id.as_str())?,
+            None => named(record.as_deref(), &spec, id.as_str())?,
         };
         let sandbox = match &joined {
             Some(sandbox) => sandbox.clone(),
@@ -76,7 +76,7 @@ impl Node {
         &self,
         namespace: &Namespace,
         create: &CreateTask,
-        record: Option<ContainerRecord>,
+        record: Option<Arc<ContainerRecord>>,
         spec: &[u8],
         joined: Option<SandboxId>,
     ) -> Result<Task> {
@@ -98,7 +98,7 @@ impl Node {
             Expected {
                 rootfs: create.rootfs.clone(),
                 io: create.io.clone(),
-                labels: record.map(|record| record.labels).unwrap_or_default(),
+                labels: record.map(|record| record.labels.clone()).unwrap_or_default(),
                 delete_at_exit: create.delete_at_exit,
             },
         );
