@@ -51,7 +51,11 @@ impl Containers for ContainerStore2017 {
     async fn update(&self, request: Request<UpdateContainerRequest>) -> Answer<UpdateContainerResponse> {
         let (namespace, request) = open(request)?;
         let record = records::container_2017(request.container).map_err(refusal)?;
-        let paths = records::paths(request.update_mask);
+        let mut paths = records::paths(request.update_mask);
+        if paths.is_empty() {
+            // What this form does not know stays.
+            paths = ["labels", "spec", "image", "rootfs"].map(str::to_owned).to_vec();
+        }
         let kept = self.node.update_container_record(&namespace, record, paths).await.map_err(refusal)?;
         answer(UpdateContainerResponse { container: Some(records::container_2017_wire(&kept)) })
     }

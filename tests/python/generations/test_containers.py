@@ -56,9 +56,19 @@ class Containers(Case):
         self.assertEqual((dict(after.labels), after.image), ({"team": "red", "app": "web"}, "old"))
         after = self.update(changed, "image")
         self.assertEqual((dict(after.labels), after.image), ({"team": "red", "app": "web"}, "new"))
+        changed.image = "newest"
         after = self.update(changed)
-        self.assertEqual(dict(after.labels), {"team": "red"})
+        self.assertEqual((dict(after.labels), after.image), ({"team": "red"}, "newest"))
         self.assertGreater(after.updated_at.ToNanoseconds(), made.updated_at.ToNanoseconds())
+
+    @unittest.skipUnless(TODAY, "the form of 2017 has no snapshotter")
+    def test_an_update_of_everything_leaves_what_never_changes(self):
+        made = self.create(snapshotter="erofs", snapshot_key="web")
+        made.snapshot_key = "web-2"
+        self.assertEqual(self.update(made).snapshot_key, "web-2")
+        made.snapshotter = "overlayfs"
+        with expect(StatusCode.INVALID_ARGUMENT, "snapshotter of a container cannot change"):
+            self.update(made)
 
     def test_lists_have_filters(self):
         blue = self.create(labels={"team": "blue"}, image="debian").id

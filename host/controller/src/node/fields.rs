@@ -18,6 +18,14 @@ pub enum FieldError {
         /// What may be updated.
         known: &'static str,
     },
+    /// An update without paths is of the whole record, and a part of it that never changes has.
+    #[error("the {field} of a {what} cannot change: send it as it is kept, or name the fields to update")]
+    Fixed {
+        /// `sandbox` or `container`.
+        what: &'static str,
+        /// The field.
+        field: &'static str,
+    },
     /// A path's last part is missing.
     #[error("the field path {0:?} ends with a dot: name a key")]
     NoKey(String),

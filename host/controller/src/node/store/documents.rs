@@ -47,6 +47,8 @@ pub trait Record: Document + Fields {
     fn created(&mut self, at: SystemTime);
     /// It has changed at `at`.
     fn updated(&mut self, at: SystemTime);
+    /// Whether `from`, which is to replace it as a whole, has what never changes as it is.
+    fn check_whole(&self, from: &Self) -> Result<(), FieldError>;
     /// Takes over one field.
     fn take(&mut self, from: &Self, path: fields::Path<'_>) -> Result<(), FieldError>;
 }
@@ -206,9 +208,13 @@ impl<D: Record> Documents<D> {
 
     /// Takes over the fields at `paths`; all that may change when there is none.
     pub fn update(&self, namespace: &Namespace, from: &D, paths: &[String]) -> Result<Arc<D>, Error> {
+        let whole = paths.is_empty();
         let paths = fields::parse(paths, D::ALL)?;
         let mut writer = self.files.writer();
         let mut document = D::clone(&*self.get(namespace, from.id())?);
+        if whole {
+            document.check_whole(from)?;
+        }
         for path in paths {
             document.take(from, path)?;
         }

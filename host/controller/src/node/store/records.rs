@@ -121,6 +121,10 @@ impl Document for SandboxRecord {
 impl Record for SandboxRecord {
     const ALL: &'static [&'static str] = &["labels", "extensions", "spec", "runtime"];
 
+    fn check_whole(&self, _: &Self) -> Result<(), FieldError> {
+        Ok(())
+    }
+
     fn created(&mut self, at: SystemTime) {
         (self.created_at, self.updated_at) = (at, at);
     }
@@ -153,7 +157,17 @@ impl Document for ContainerRecord {
 }
 
 impl Record for ContainerRecord {
-    const ALL: &'static [&'static str] = &["labels", "extensions", "spec"];
+    const ALL: &'static [&'static str] = &["labels", "spec", "extensions", "image", "snapshot_key"];
+
+    fn check_whole(&self, from: &Self) -> Result<(), FieldError> {
+        let fixed = |field| FieldError::Fixed { what: Self::WHAT, field };
+        let runtime = |record: &Self| record.runtime.clone().unwrap_or_default().name;
+        match (self.snapshotter == from.snapshotter, runtime(self) == runtime(from)) {
+            (false, _) => Err(fixed("snapshotter")),
+            (_, false) => Err(fixed("runtime's name")),
+            _ => Ok(()),
+        }
+    }
 
     fn created(&mut self, at: SystemTime) {
         (self.created_at, self.updated_at) = (at, at);

@@ -75,6 +75,30 @@ fn an_update_takes_over_what_is_named() {
 }
 
 #[test]
+fn an_update_of_a_whole_container_takes_image_and_snapshot_too_and_refuses_what_never_changes() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    let ns = namespace();
+    let mut kept = ContainerRecord::new("web".parse().unwrap());
+    kept.snapshotter = "erofs".into();
+    kept.runtime = Some(Runtime { name: "theca".into(), ..Runtime::default() });
+    store.containers.create(&ns, kept.clone()).unwrap();
+    let wanted = ContainerRecord { image: "debian".into(), snapshot_key: "web-2".into(), ..kept.clone() };
+    let after = store.containers.update(&ns, &wanted, &[]).unwrap();
+    assert_eq!((after.image.as_str(), after.snapshot_key.as_str()), ("debian", "web-2"));
+    let other = ContainerRecord { snapshotter: "overlayfs".into(), ..wanted.clone() };
+    let runtime = ContainerRecord { runtime: None, ..wanted.clone() };
+    for (from, field) in
+        [(other, "the snapshotter of a container"), (runtime, "the runtime's name of a container")]
+    {
+        let error = store.containers.update(&ns, &from, &[]).unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidArgument);
+        assert!(error.to_string().starts_with(field), "{error}");
+        store.containers.update(&ns, &from, &["image".into()]).unwrap();
+    }
+}
+
+#[test]
 fn a_list_is_filtered() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path()).unwrap();
