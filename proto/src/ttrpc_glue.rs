@@ -226,6 +226,12 @@ mod tests {
         async fn resume(&self, _: keeper::ResumeRequest) -> Answer<keeper::ResumeResponse> {
             not_here()
         }
+        async fn set_allowance(
+            &self,
+            _: keeper::SetAllowanceRequest,
+        ) -> Answer<keeper::SetAllowanceResponse> {
+            not_here()
+        }
         async fn metrics(&self, _: keeper::MetricsRequest) -> Answer<keeper::MetricsResponse> {
             not_here()
         }

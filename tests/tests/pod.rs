@@ -38,13 +38,19 @@ impl Pod {
         json!({ "type": kind, "path": format!("/proc/{}/ns/{file}", shown[0]["Pid"]) })
     }
 
-    /// Runs a line of shell in a container with these namespaces.
+    /// Runs a line of shell in a container with these namespaces, and with the shared memory that a pod's engine binds.
     fn run(&self, id: &str, namespaces: &[Value], line: &str) {
         let mut config = Bundle::new(&["sh", "-c", line]).config;
         config["linux"]["namespaces"] = json!(namespaces);
         if !namespaces.contains(&json!({ "type": "uts" })) {
             config.as_object_mut().unwrap().remove("hostname");
         }
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        let shm = mounts.iter_mut().find(|mount| mount["destination"] == "/dev/shm").unwrap();
+        *shm = json!({
+            "destination": "/dev/shm", "type": "bind", "source": "/run/engine/pod/shm",
+            "options": ["rbind", "rprivate", "rw"],
+        });
         self.client.keep(id, "pod", &config).unwrap();
         self.client.create_to(id, None, &self.file(id)).unwrap();
         self.client.start(id).unwrap();
@@ -180,5 +186,25 @@ fn a_pod_that_is_being_stopped_answers_and_its_containers_can_be_killed() {
     pod.client.kill("deaf").unwrap();
     stopping.join().unwrap().unwrap();
     assert_eq!(pod.client.wait_sandbox("pod").unwrap(), 0);
+    pod.remove();
+}
+
+#[test]
+fn containers_that_share_ipc_share_memory_and_others_do_not() {
+    let pod = Pod::start(Theca::new());
+    let member = [&[pod.namespace("ipc")][..], &own(["network", "pid", "mount"])].concat();
+    let wait = "until [ -s /dev/shm/word ]; do sleep 0.1; done; cat /dev/shm/word; sleep 1000";
+    pod.run("reader", &member, wait);
+    pod.run("alone", &own(["network", "ipc", "uts", "pid", "mount"]), wait);
+    pod.run("writer", &member, "echo shared > /dev/shm/word; sleep 1000");
+    assert_eq!(pod.printed("reader", 1), ["shared"]);
+    pod.theca.cli(&["sandbox", "run", "--name", "cli", "pod", IMAGE, "sleep", "1000"]).success();
+    assert_eq!(pod.exec("cli", "[ $(cat /dev/shm/word) = shared ]"), 0);
+    assert_ne!(pod.exec("alone", "[ -e /dev/shm/word ]"), 0, "it has a memory of its own");
+    assert_ne!(
+        pod.exec("reader", "cp /bin/busybox /dev/shm/x && /dev/shm/x true"),
+        0,
+        "nothing is run from it"
+    );
     pod.remove();
 }

@@ -145,4 +145,14 @@ fn a_pod_shares_network_and_ipc_and_processes_only_where_asked() {
     assert_eq!(own(Namespaces::Own), ["cgroup", "ipc", "mnt", "net", "pid", "uts"]);
     assert_eq!(own(Namespaces::Pod { processes: false }), ["cgroup", "mnt", "pid", "uts"]);
     assert_eq!(own(Namespaces::Pod { processes: true }), ["cgroup", "mnt", "uts"]);
+    let shm = |namespaces| {
+        let spec = generate(&image(), &Wish { namespaces, ..wish() }).unwrap();
+        let mounts = spec.mounts().clone().unwrap();
+        let shm = mounts.into_iter().find(|mount| mount.destination().as_os_str() == "/dev/shm").unwrap();
+        shm.typ().clone().unwrap()
+    };
+    assert_eq!(
+        (shm(Namespaces::Own), shm(Namespaces::Pod { processes: false })),
+        ("tmpfs".into(), "bind".into())
+    );
 }

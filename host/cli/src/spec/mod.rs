@@ -116,10 +116,14 @@ pub enum SpecError {
 
 /// The configuration of a container.
 pub fn generate(image: &ImageConfig, wish: &Wish) -> Result<Spec, SpecError> {
+    let mut mounts = mounts::all(wish.shm_bytes, &wish.tmpfs, wish.read_only);
+    if let Namespaces::Pod { .. } = wish.namespaces {
+        mounts::share_memory(&mut mounts);
+    }
     let mut spec = Spec::default();
     spec.set_version(OCI_VERSION.to_owned())
         .set_root(Some(RootBuilder::default().path("rootfs").readonly(wish.read_only).build()?))
-        .set_mounts(Some(mounts::all(wish.shm_bytes, &wish.tmpfs, wish.read_only)))
+        .set_mounts(Some(mounts))
         .set_hostname(Some(wish.hostname.clone()))
         .set_process(Some(process(image, wish)?))
         .set_annotations(

@@ -21,6 +21,8 @@ const DEFAULT: [(&str, &str, &str, &[&str]); 7] = [
     ("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777"]),
 ];
 
+const SHARED_MEMORY: &str = "/dev/shm";
+
 /// Files that tell too much, or do too much, for a container; masked if they exist.
 pub const MASKED: [&str; 11] = [
     "/proc/acpi",
@@ -65,6 +67,15 @@ pub fn all(shm_bytes: u64, tmpfs: &[Tmpfs], read_only: bool) -> Vec<Mount> {
         mount(file.path, "bind", file.name, options.map(str::to_owned).into())
     });
     defaults.chain(wanted).chain(files).collect()
+}
+
+/// Shared memory becomes the sandbox's, as the container's IPC is.
+pub fn share_memory(mounts: &mut [Mount]) {
+    for mount in mounts.iter_mut().filter(|mount| mount.destination().as_os_str() == SHARED_MEMORY) {
+        let options = ["rbind", "rprivate", "rw"].map(str::to_owned).to_vec();
+        mount.set_typ(Some("bind".to_owned()));
+        mount.set_source(Some(SHARED_MEMORY.into())).set_options(Some(options));
+    }
 }
 
 #[cfg(test)]

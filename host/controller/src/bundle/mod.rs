@@ -115,8 +115,9 @@ impl Bundle {
         if let Some(process) = self.spec.get_mut("process") {
             adapt_process(object("process", process)?, terminal);
         }
+        let shares_ipc = namespaces::shares_ipc(self.spec.get("linux"));
         if let Some(mounts) = self.spec.get_mut("mounts") {
-            mounts::adapt(array("mounts", mounts)?, &mut files)?;
+            mounts::adapt(array("mounts", mounts)?, &mut files, shares_ipc)?;
         }
         if let Some(linux) = self.spec.get_mut("linux") {
             let linux = object("linux", linux)?;

@@ -8,8 +8,12 @@ use super::files::Files;
 /// Files that engines bind from the host, which mean nothing to a guest without a network.
 const GUEST_PROVIDES: &[&str] = &["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 
-/// Takes the bundle's own files along, takes out or replaces what the guest provides, refuses every other bind mount.
-pub fn adapt(mounts: &mut Vec<Value>, files: &mut Files) -> Result<(), BundleError> {
+/// Where shared memory is, in containers and in the guest itself.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// Takes the bundle's own files along, takes out or replaces what the guest provides, refuses every other bind mount. A pod's
+/// engine binds the pod's shared memory: the guest's own is that, for containers that share its IPC.
+pub fn adapt(mounts: &mut Vec<Value>, files: &mut Files, shares_ipc: bool) -> Result<(), BundleError> {
     for mount in mounts.iter_mut().filter(|mount| is_bind(mount)) {
         if let Some(source) = files.take(text(mount, "source"))? {
             mount["source"] = json!(source);
@@ -21,9 +25,13 @@ pub fn adapt(mounts: &mut Vec<Value>, files: &mut Files) -> Result<(), BundleErr
             return true;
         }
         let destination = text(mount, "destination").to_owned();
-        if destination == "/dev/shm" {
+        if destination == SHARED_MEMORY && shares_ipc {
+            mount["source"] = json!(SHARED_MEMORY);
+            return true;
+        }
+        if destination == SHARED_MEMORY {
             *mount = json!({
-                "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+                "destination": SHARED_MEMORY, "type": "tmpfs", "source": "shm",
                 "options": ["nosuid", "noexec", "nodev", "mode=1777"],
             });
             return true;
@@ -66,7 +74,7 @@ mod tests {
 
     fn adapted_with(mounts: Value, files: &mut Files) -> Result<Value, BundleError> {
         let Value::Array(mut mounts) = mounts else { unreachable!() };
-        adapt(&mut mounts, files)?;
+        adapt(&mut mounts, files, false)?;
         Ok(Value::Array(mounts))
     }
 
@@ -106,5 +114,19 @@ mod tests {
         assert_eq!(mounts[0], proc);
         assert_eq!(mounts[1]["type"], "tmpfs");
         assert_eq!(mounts.as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn shared_memory_is_the_pods_for_who_shares_its_ipc() {
+        let options = json!(["rbind", "rprivate", "rw"]);
+        let bind =
+            |source| json!({"destination": "/dev/shm", "type": "bind", "source": source, "options": options});
+        let mut mounts = vec![bind("/run/sandboxes/pod/shm")];
+        adapt(&mut mounts, &mut Files::of(Path::new("/nowhere")), true).unwrap();
+        assert_eq!(mounts, [bind("/dev/shm")]);
+        let own = json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm"});
+        let mut mounts = vec![own.clone()];
+        adapt(&mut mounts, &mut Files::of(Path::new("/nowhere")), true).unwrap();
+        assert_eq!(mounts, [own], "one that was asked for is kept");
     }
 }

@@ -38,6 +38,15 @@ pub fn adapt(namespaces: &mut Vec<Value>, sandbox: Option<u32>) -> Result<(), Bu
     refused.map_or(Ok(()), |why| Err(BundleError::Unsupported(why)))
 }
 
+/// Whether a container with these namespaces shares the sandbox's IPC: it has none of its own.
+pub fn shares_ipc(linux: Option<&Value>) -> bool {
+    let namespaces = linux.and_then(|linux| linux.get("namespaces")).and_then(Value::as_array);
+    let field =
+        |namespace: &Value, name| namespace.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let own = |namespace: &Value| field(namespace, "type") == "ipc" && field(namespace, "path").is_empty();
+    !namespaces.into_iter().flatten().any(own)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -54,6 +63,14 @@ mod tests {
         ];
         adapt(&mut namespaces, None).unwrap();
         assert_eq!(namespaces, [json!({"type": "pid"}), json!({"type": "mount"})]);
+    }
+
+    #[test]
+    fn ipc_is_shared_by_who_names_the_pods_or_none() {
+        let with = |namespaces: Value| shares_ipc(Some(&json!({ "namespaces": namespaces })));
+        assert!(shares_ipc(None) && with(json!([])) && with(json!([{"type": "pid"}])));
+        assert!(with(json!([{"type": "ipc", "path": "/proc/1/ns/ipc"}])));
+        assert!(!with(json!([{"type": "pid"}, {"type": "ipc"}])));
     }
 
     #[test]
