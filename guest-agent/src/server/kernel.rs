@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::SystemTime;
 
 use nix::sys::time::TimeSpec;
 use nix::sys::utsname::uname;
@@ -36,6 +37,7 @@ pub fn info() -> Result<InfoResponse, Status> {
         memory_bytes: kibibytes(&memory, "MemTotal:"),
         memory_available_bytes: kibibytes(&memory, "MemAvailable:"),
         agent_resident_bytes: kibibytes(&own, "VmRSS:"),
+        clock: Some(SystemTime::now().into()),
     })
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio::net::UnixStream;
@@ -164,6 +164,8 @@ pub struct GuestInfo {
     pub used_bytes: u64,
     /// Resident memory of the agent, in bytes.
     pub agent_resident_bytes: u64,
+    /// Its wall clock; `None` if it makes no sense.
+    pub clock: Option<SystemTime>,
 }
 
 /// What the agent said when it was ready.
@@ -236,6 +238,8 @@ pub trait Agent: Send + Sync + fmt::Debug {
     async fn release(&self, container: &ContainerId) -> Result<(), AgentError>;
     /// What the guest is.
     async fn info(&self) -> Result<GuestInfo, AgentError>;
+    /// Sets the guest's wall clock.
+    async fn set_clock(&self, now: SystemTime) -> Result<(), AgentError>;
     /// Tells of containers that the guest's kernel has killed something in for memory, as long as the connection lasts.
     async fn watch_memory(&self, told: mpsc::Sender<ContainerId>) -> Result<(), AgentError>;
     /// The kernel's log, at most about a MiB of it.

@@ -1,6 +1,6 @@
 //! The agent's two services as the domain's [`Agent`].
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -260,6 +260,11 @@ impl Agent for GrpcAgent {
             Ok(Response::new(log))
         };
         answer("KernelLog", collect).await
+    }
+
+    async fn set_clock(&self, now: SystemTime) -> Result<(), AgentError> {
+        let request = agent::SetClockRequest { now: Some(now.into()) };
+        answer("SetClock", self.agent().set_clock(request)).await.map(drop)
     }
 
     async fn shutdown(&self, grace: Duration) -> Result<(), AgentError> {

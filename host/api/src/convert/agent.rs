@@ -1,6 +1,6 @@
 //! What is said to the agent, and what it says: a guest's word, bounded and made printable.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use theca_controller::agent::{
     AgentError, Cause, CgroupFiles, Code, Greeting, GuestDisk, GuestInfo, Rootfs, SuppliedFile,
@@ -78,6 +78,7 @@ pub fn info(info: v1::InfoResponse) -> GuestInfo {
         memory_bytes: info.memory_bytes,
         used_bytes: info.memory_bytes.saturating_sub(info.memory_available_bytes),
         agent_resident_bytes: info.agent_resident_bytes,
+        clock: info.clock.and_then(|at| SystemTime::try_from(at).ok()),
     }
 }
 

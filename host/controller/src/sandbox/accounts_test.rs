@@ -212,3 +212,24 @@ async fn what_containers_may_use_is_set_at_boot_and_changes_while_the_vm_runs() 
     scene.sandbox.allow(half).await.unwrap_err();
     assert!(scene.sandbox.info().await.unwrap().allowance.is_all(), "what the guest refused is not kept");
 }
+
+#[tokio::test]
+async fn the_guests_clock_is_set_where_it_is_wrong_now_and_then_and_when_it_goes_on() {
+    let set = |scene: &Scene| scene.agent.calls().iter().filter(|call| call.starts_with("set_clock")).count();
+    let right = Scene::begin("boots", SandboxOptions::default());
+    right.sandbox.ready().await.unwrap();
+    right.sandbox.pause().await.unwrap();
+    right.sandbox.resume().await.unwrap();
+    assert_eq!(set(&right), 0, "one that is right is left alone");
+
+    let wrong = Scene::begin("boots", SandboxOptions::default());
+    wrong.agent.sleep_in(Duration::from_secs(3600));
+    wrong.sandbox.ready().await.unwrap();
+    while set(&wrong) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    wrong.sandbox.pause().await.unwrap();
+    wrong.agent.sleep_in(Duration::from_secs(3));
+    wrong.sandbox.resume().await.unwrap();
+    assert!(set(&wrong) >= 2, "it is right when Resume answers");
+}

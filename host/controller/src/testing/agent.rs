@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio::net::UnixStream;
@@ -26,6 +26,8 @@ pub struct FakeAgent {
     refusals: Mutex<HashMap<&'static str, AgentError>>,
     delays: Mutex<HashMap<&'static str, Duration>>,
     next_pid: Mutex<u32>,
+    /// Its clock, behind the host's.
+    behind: Mutex<Duration>,
     exits: watch::Sender<HashMap<u32, u32>>,
     broken: watch::Sender<bool>,
     deaf: AtomicBool,
@@ -40,6 +42,7 @@ impl FakeAgent {
             refusals: Mutex::default(),
             delays: Mutex::default(),
             next_pid: Mutex::new(FIRST_PID),
+            behind: Mutex::default(),
             exits: watch::Sender::new(HashMap::new()),
             broken: watch::Sender::new(false),
             deaf: AtomicBool::new(false),
@@ -50,6 +53,11 @@ impl FakeAgent {
     /// The calls so far, `wait` apart.
     pub fn calls(&self) -> Vec<String> {
         self.calls.lock().unwrap().clone()
+    }
+
+    /// Its clock falls behind.
+    pub fn sleep_in(&self, time: Duration) {
+        *self.behind.lock().unwrap() = time;
     }
 
     /// Ends a process.
@@ -202,7 +210,12 @@ impl Agent for FakeAgent {
     }
     async fn info(&self) -> Result<GuestInfo, AgentError> {
         self.take_time("info").await;
-        Ok(GuestInfo { kernel_release: "6.12-fake".into(), ..GuestInfo::default() })
+        let clock = Some(SystemTime::now() - *self.behind.lock().unwrap());
+        Ok(GuestInfo { kernel_release: "6.12-fake".into(), clock, ..GuestInfo::default() })
+    }
+    async fn set_clock(&self, now: SystemTime) -> Result<(), AgentError> {
+        *self.behind.lock().unwrap() = SystemTime::now().duration_since(now).unwrap_or_default();
+        self.note("set_clock", "the guest")
     }
     async fn kernel_log(&self) -> Result<Vec<u8>, AgentError> {
         Ok(b"fake kernel log".to_vec())

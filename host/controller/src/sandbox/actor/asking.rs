@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Actor, Event};
+use super::{Actor, Event, clock};
 use crate::agent::AgentError;
 use crate::error::{Error, Result};
 use crate::sandbox::allowance::Allowance;
@@ -114,7 +114,11 @@ impl Actor {
     }
 
     pub(super) fn resume(&mut self, reply: Reply<()>) {
-        self.with_vm(Wish::HoldStill, reply, |vm| async move { Ok(vm.vmm.resume().await?) });
+        self.with_vm(Wish::HoldStill, reply, |vm| async move {
+            vm.vmm.resume().await?;
+            clock::set_right(&*vm.agent).await;
+            Ok(())
+        });
     }
 
     /// What cannot be set is not kept either.

@@ -80,6 +80,7 @@ impl Actor {
             self.history.record(self.whole(vm.vmm.pid()), Happening::VmReady);
             self.booted.send_replace(Some(Ok(vm.clone())));
             self.state = SandboxState::Running(vm);
+            self.clock_later();
         }
     }
 

@@ -2,6 +2,7 @@
 //! that ending the actor ends all of them.
 
 mod asking;
+mod clock;
 mod creating;
 mod ending;
 mod machine;
@@ -56,6 +57,8 @@ enum Event {
     OutOfMemory(ContainerId, mpsc::Receiver<ContainerId>),
     /// The guest has taken what its containers may use; who asked is told now.
     Allowed(Allowance, Reply<()>),
+    /// Some time has passed since the guest's clock was looked at.
+    ClockDue,
     /// Somebody got an answer from the guest.
     Answered,
     /// What a task is to be made of was read, or not.
@@ -222,6 +225,7 @@ impl Actor {
                 self.setup.options.allowance = allowance;
                 let _ = reply.send(Ok(()));
             }
+            Event::ClockDue => self.look_at_clock(),
             Event::Answered => {}
             Event::BundleRead(read, reply) => self.bundle_read(*read, reply),
         }
