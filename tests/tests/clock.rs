@@ -18,7 +18,7 @@ const STEP: &str = "date -s @1000000000 > /dev/null; while sleep 0.2; do date +%
 const SLACK: u64 = 2;
 
 #[test]
-fn a_clock_that_is_wrong_is_right_once_the_vm_goes_on() {
+fn a_clock_that_is_wrong_in_the_guest_is_right_once_it_goes_on() {
     let theca = Theca::empty();
     let thecad = Thecad::start(&theca);
     let client = thecad.client();

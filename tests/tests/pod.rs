@@ -190,7 +190,7 @@ fn a_pod_that_is_being_stopped_answers_and_its_containers_can_be_killed() {
 }
 
 #[test]
-fn containers_that_share_ipc_share_memory_and_others_do_not() {
+fn containers_that_share_ipc_in_the_guest_share_memory() {
     let pod = Pod::start(Theca::new());
     let member = [&[pod.namespace("ipc")][..], &own(["network", "pid", "mount"])].concat();
     let wait = "until [ -s /dev/shm/word ]; do sleep 0.1; done; cat /dev/shm/word; sleep 1000";
