@@ -176,6 +176,16 @@ class Refusals(Calls, Case):
         with expect(StatusCode.NOT_FOUND, id):
             self.ask("Status", id)
 
+    def test_what_a_pod_would_miss_is_unimplemented_by_name(self):
+        ports = pb.cri.PodSandboxConfig(port_mappings=[pb.cri.PortMapping(container_port=80, host_port=8080)])
+        linux = pb.cri.LinuxPodSandboxConfig(sysctls={"net.core.somaxconn": "1"})
+        for config, name in [(ports, "host_port"), (pb.cri.PodSandboxConfig(linux=linux), "sysctls")]:
+            id = self.name("s")
+            with self.subTest(name), expect(StatusCode.UNIMPLEMENTED, name):
+                self.create(id, options=pack(config))
+            with self.subTest(name), expect(StatusCode.NOT_FOUND, id):
+                self.ask("Status", id)
+
     def test_what_no_machine_can_give_is_refused_and_leaves_nothing(self):
         for options in [pb.options.SandboxOptions(vcpus=10_000), pb.options.SandboxOptions(memory_bytes=1 << 60)]:
             id = self.name("s")

@@ -122,6 +122,13 @@ fn own(options: SandboxOptions, cpus: u32) -> Result<Options, Error> {
 /// are; more than those it cannot use.
 fn pod(config: PodSandboxConfig, cpus: u32) -> Result<Options, Error> {
     let linux = config.linux.unwrap_or_default();
+    // Without a port of the host a mapping only tells of one that a container listens on.
+    if config.port_mappings.iter().any(|mapping| mapping.host_port != 0) {
+        return Err(Error::Unsupported("a port_mapping to a host_port in a PodSandboxConfig"));
+    }
+    if !linux.sysctls.is_empty() {
+        return Err(Error::Unsupported("linux.sysctls in a PodSandboxConfig"));
+    }
     let (containers, overhead) = (linux.resources.unwrap_or_default(), linux.overhead.unwrap_or_default());
     let (cpu, memory) = (cpu_wish(&containers)?, memory_wish(&containers));
     let vcpus = match cpu {
@@ -173,7 +180,8 @@ fn memory_wish(resources: &LinuxContainerResources) -> Wish<u64> {
 
 #[cfg(test)]
 mod tests {
-    use theca_proto::runtime::v1::LinuxPodSandboxConfig;
+    use theca_controller::node::Kind;
+    use theca_proto::runtime::v1::{LinuxPodSandboxConfig, PortMapping};
 
     use super::*;
 
@@ -239,6 +247,24 @@ mod tests {
         let config = PodSandboxConfig { linux: Some(linux), ..Default::default() };
         let error = read(&any(type_url::POD_SANDBOX_CONFIG, &config), 8).unwrap_err().to_string();
         assert!(error.contains("a quota of 10 µs"), "{error}");
+    }
+
+    #[test]
+    fn what_a_pod_would_miss_is_refused_by_name() {
+        let read = |config: &PodSandboxConfig| read(&any(type_url::POD_SANDBOX_CONFIG, config), 8);
+        let mapped = |host_port| PodSandboxConfig {
+            port_mappings: vec![PortMapping { container_port: 80, host_port, ..Default::default() }],
+            ..Default::default()
+        };
+        let sysctls = HashMap::from([("net.core.somaxconn".to_owned(), "1".to_owned())]);
+        let linux = LinuxPodSandboxConfig { sysctls, ..Default::default() };
+        let tuned = PodSandboxConfig { linux: Some(linux), ..Default::default() };
+        for (config, name) in [(mapped(8080), "port_mapping"), (tuned, "linux.sysctls")] {
+            let error = read(&config).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unimplemented);
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        assert!(read(&mapped(0)).is_ok(), "every port that a container declares is such a mapping");
     }
 
     #[test]
