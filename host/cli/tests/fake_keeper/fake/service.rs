@@ -259,10 +259,6 @@ impl keeper::keeper_ttrpc::Keeper for Service {
         Err(status(Code::UNIMPLEMENTED, "resume"))
     }
 
-    async fn set_allowance(&self, _: keeper::SetAllowanceRequest) -> Answer<keeper::SetAllowanceResponse> {
-        Err(status(Code::UNIMPLEMENTED, "set_allowance"))
-    }
-
     async fn metrics(&self, _: keeper::MetricsRequest) -> Answer<keeper::MetricsResponse> {
         Err(status(Code::UNIMPLEMENTED, "metrics"))
     }

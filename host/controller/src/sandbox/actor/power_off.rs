@@ -108,6 +108,7 @@ impl Actor {
             | Event::TaskGone(..)
             | Event::OutOfMemory(..)
             | Event::Allowed(..)
+            | Event::ClockDue
             | Event::Answered) => drop(self.handle(event)),
         }
     }
