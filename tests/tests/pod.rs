@@ -137,6 +137,8 @@ fn containers_of_a_pod_share_its_network_and_ipc_and_where_asked_its_processes()
     // What `theca sandbox run` makes is a member too, with a host name of its own.
     let run = |args: &[&str]| pod.theca.cli(&[&["sandbox", "run"], args].concat());
     run(&["--name", "cli", "pod", IMAGE, "sleep", "1000"]).success();
+    assert_eq!(pod.exec("web", "echo shared > /dev/shm/word"), 0);
+    assert_eq!(pod.exec("cli", "[ $(cat /dev/shm/word) = shared ]"), 0);
     run(&["--name", "shares", "--share-pid", "pod", IMAGE, "sleep", "1000"]).success();
     let is = |kind: usize, link: &str| format!("[ $(readlink /proc/self/ns/{}) = {link} ]", KINDS[kind]);
     let (net, ipc, uts, pid) = (is(0, &web[0]), is(1, &web[1]), is(2, &web[2]), is(3, &watcher[3]));
@@ -191,15 +193,13 @@ fn a_pod_that_is_being_stopped_answers_and_its_containers_can_be_killed() {
 
 #[test]
 fn containers_that_share_ipc_in_the_guest_share_memory() {
-    let pod = Pod::start(Theca::new());
+    let pod = Pod::start(Theca::empty());
     let member = [&[pod.namespace("ipc")][..], &own(["network", "pid", "mount"])].concat();
     let wait = "until [ -s /dev/shm/word ]; do sleep 0.1; done; cat /dev/shm/word; sleep 1000";
     pod.run("reader", &member, wait);
     pod.run("alone", &own(["network", "ipc", "uts", "pid", "mount"]), wait);
     pod.run("writer", &member, "echo shared > /dev/shm/word; sleep 1000");
     assert_eq!(pod.printed("reader", 1), ["shared"]);
-    pod.theca.cli(&["sandbox", "run", "--name", "cli", "pod", IMAGE, "sleep", "1000"]).success();
-    assert_eq!(pod.exec("cli", "[ $(cat /dev/shm/word) = shared ]"), 0);
     assert_ne!(pod.exec("alone", "[ -e /dev/shm/word ]"), 0, "it has a memory of its own");
     assert_ne!(
         pod.exec("reader", "cp /bin/busybox /dev/shm/x && /dev/shm/x true"),
