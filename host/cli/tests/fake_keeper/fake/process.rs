@@ -117,7 +117,9 @@ impl Process {
                 if !log.is_empty() {
                     let mut log = OpenOptions::new().create(true).append(true).open(&log).unwrap();
                     for line in String::from_utf8_lossy(&buffer[..count]).lines() {
-                        writeln!(log, "2026-08-01T12:00:00.000000000Z {name} F {line}").unwrap();
+                        // In one call: the other stream writes there too.
+                        let line = format!("2026-08-01T12:00:00.000000000Z {name} F {line}\n");
+                        log.write_all(line.as_bytes()).unwrap();
                     }
                 }
             }
