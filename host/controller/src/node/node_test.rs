@@ -110,6 +110,23 @@ async fn a_sandbox_of_its_own_that_cannot_be_ended_is_ended_as_soon_as_it_can() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_failed_sandbox_leaves_is_removed_when_its_end_is_asked_for() {
+    let bench = Bench::new().await;
+    let (node, ns) = (&bench.node, &bench.namespace);
+    let pod = bench.sandbox("pod").await;
+    let keeper = bench.keeper("pod");
+    bench.keepers.broken.lock().unwrap().insert("clear");
+    keeper.die();
+    assert_eq!(node.wait_sandbox(ns, &pod).await.unwrap().status, 255);
+    settle().await;
+    let refused = node.shutdown_sandbox(ns, &pod, None).await.unwrap_err();
+    assert!(refused.to_string().contains("a mount is busy"), "{refused}");
+    bench.keepers.broken.lock().unwrap().clear();
+    node.shutdown_sandbox(ns, &pod, None).await.unwrap();
+    assert_eq!(bench.keepers.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_whose_vm_does_not_boot_says_why() {
     let bench = Bench::new().await;
     let (node, ns) = (&bench.node, &bench.namespace);

@@ -40,6 +40,8 @@ pub struct Actor {
     inbox: mpsc::Receiver<Request>,
     pub events: JoinSet<Event>,
     answered: Instant,
+    /// Something of it could not be removed: it is tried again when somebody asks for the end.
+    pub untidy: bool,
     /// Held while counters are read.
     measuring: Arc<Mutex<()>>,
 }
@@ -53,6 +55,7 @@ impl Actor {
             inbox,
             events: JoinSet::new(),
             answered: Instant::now(),
+            untidy: false,
             measuring: Arc::default(),
         }
     }

@@ -35,7 +35,7 @@ impl Actor {
         match self.standing() {
             Standing::Created => {}
             // Its keeper may have stayed for what its tasks had to tell.
-            Standing::Stopped if self.handle.keeper().is_none() => return Ok(()),
+            Standing::Stopped if self.handle.keeper().is_none() && !self.untidy => return Ok(()),
             Standing::Stopped => return self.end_keeper(Duration::ZERO).await,
             Standing::Ready | Standing::Paused => self.end_keeper(grace).await?,
         }
@@ -59,6 +59,7 @@ impl Actor {
         let what = || format!("the removal of sandbox {id}");
         let cleared = timeout(limit, self.node.shared.keepers.clear(&namespace, &id)).await;
         cleared.map_err(|_| Error::TimedOut { what: what(), limit })??;
+        self.untidy = false;
         self.last_events().await;
         self.handle.set_keeper(None);
         Ok(())
@@ -174,7 +175,9 @@ impl Actor {
 
     async fn clear(&mut self) {
         let (namespace, id) = (&self.handle.namespace, &self.handle.id);
-        match timeout(FORCE, self.node.shared.keepers.clear(namespace, id)).await {
+        let cleared = timeout(FORCE, self.node.shared.keepers.clear(namespace, id)).await;
+        self.untidy = !matches!(cleared, Ok(Ok(())));
+        match cleared {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(sandbox = %id, %error, "something of a sandbox that failed stays"),
             Err(_) => warn!(sandbox = %id, "what is left of a sandbox that failed cannot be removed in time"),
