@@ -37,7 +37,7 @@ async fn a_shutdown_is_cut_short_by_a_kill() {
     let (mut client, shutdown) = deaf(&guest).await;
     let asked = Instant::now();
     let late = client.create_silent("d", &Container::sh("true")).await.unwrap_err();
-    assert_eq!(late.code(), Code::Unavailable, "nothing begins any more: {late}");
+    assert_eq!(late.code(), Code::FailedPrecondition, "nothing begins any more: {late}");
     client.tasks.get(GetTaskRequest { container_id: "c".into() }).await.unwrap();
     client.kill("c", libc::SIGKILL, PidOrAll::All(true)).await.unwrap();
     shutdown.await.unwrap();

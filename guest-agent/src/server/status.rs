@@ -33,9 +33,9 @@ fn code(error: &Error) -> Code {
             Code::NotFound
         }
         Error::ContainerExists(_) | Error::TaskExists(_) => Code::AlreadyExists,
-        Error::State { .. } | Error::StillRuns { .. } => Code::FailedPrecondition,
+        // The keeper says the same of what it refuses itself meanwhile.
+        Error::State { .. } | Error::StillRuns { .. } | Error::ShuttingDown => Code::FailedPrecondition,
         Error::InvalidId(_) | Error::InvalidSignal(_) => Code::InvalidArgument,
-        Error::ShuttingDown => Code::Unavailable,
         Error::Spec(SpecError::Unsupported { .. }) => Code::Unimplemented,
         Error::Spec(SpecError::Parse { .. } | SpecError::Invalid { .. }) => Code::InvalidArgument,
         Error::Rootfs(RootfsError::Io { .. } | RootfsError::DamagedImage { .. }) => Code::Internal,

@@ -228,6 +228,8 @@ async fn adopt(node: &Node, handle: &Arc<Handle>, actor: &mut Actor, keeper: Arc
         Ok(info) => {
             node.change(handle, |mirror| {
                 mirror.entry.pid = info.vmm_pid;
+                // The last node may have set limits and not come to note that.
+                mirror.entry.create.resources.allowance = info.allowance;
                 News { entry_changed: true, ..News::default() }
             });
             // The last node may have paused or resumed it and not come to note that.

@@ -1,6 +1,7 @@
 //! Updates of sandboxes, through keepers and restarts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::sandbox::{Resize, Resources, Standing, UpdateSandbox, Wish};
 use super::testing::Bench;
@@ -111,4 +112,30 @@ async fn labels_and_annotations_of_options_come_beside_those_that_are_there() {
     assert_eq!(node.sandbox_status(ns, &pod, false).await.unwrap().standing, Standing::Stopped);
     let late = node.update_sandbox(ns, &pod, UpdateSandbox::default()).await.unwrap_err();
     assert_eq!(late.kind(), Kind::FailedPrecondition);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_goes_on_without_its_client_and_what_is_in_force_is_what_is_told() {
+    let mut bench = Bench::new().await;
+    let pod = bench.sandbox("pod").await;
+    // Gone at once, before the keeper was asked.
+    let given_up = tokio::time::timeout(Duration::ZERO, update(&bench, &pod, no_more(700, 100)));
+    given_up.await.unwrap_err();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let status = bench.node.sandbox_status(&bench.namespace, &pod, false).await.unwrap();
+    assert_eq!(status.resources.allowance, in_force(&bench, "pod").await);
+    assert!(!status.resources.allowance.is_all());
+
+    // A node that was killed between the two.
+    let less = Allowance { cpu: Some(quota(300)), memory_bytes: None };
+    bench.keeper("pod").allow(less).await.unwrap();
+    bench.kill().await;
+    let status = bench.node.sandbox_status(&bench.namespace, &pod, false).await.unwrap();
+    assert_eq!(status.resources.allowance, less);
+
+    // One that does not know of it, and is asked for what it believes to have.
+    bench.keeper("pod").allow(Allowance::default()).await.unwrap();
+    let same = Resize { cpu: Wish::AtMost(quota(300)), ..Resize::default() };
+    update(&bench, &pod, Some(same)).await.unwrap();
+    assert_eq!(in_force(&bench, "pod").await, less);
 }

@@ -1,6 +1,9 @@
 //! What may change of a sandbox, and when: before its start everything that it is made of, while it runs what its containers may
 //! use of the VM. A VM does not become larger.
 
+use std::sync::Arc;
+
+use super::handle::Handle;
 use super::{Resources, Standing, UpdateSandbox, kernel_args};
 use crate::id::{Namespace, SandboxId};
 use crate::node::journal::SandboxEntry;
@@ -38,31 +41,38 @@ pub struct Resize {
 
 impl Node {
     /// Changes what may be changed of a sandbox that has not ended. Of one that runs, limits of its containers are in force when
-    /// this answers; [`Error::Outgrown`] for more than its VM has.
+    /// this answers; [`Error::Outgrown`] for more than its VM has. Goes on when whoever asked has gone.
     pub async fn update_sandbox(
         &self,
         namespace: &Namespace,
         id: &SandboxId,
         update: UpdateSandbox,
     ) -> Result<()> {
-        let handle = self.shared.sandbox(namespace, id)?;
-        // One after the other, and none while the VM is being made: the last one to be told OK is what is in force.
-        let _one = handle.changing.lock().await;
+        let (node, handle) = (self.clone(), self.shared.sandbox(namespace, id)?);
+        self.detached(async move {
+            // One after the other, and none while the VM is being made: the last one to be told OK is what is in force.
+            let _one = handle.changing.lock().await;
+            node.change_to(&handle, update).await
+        })
+        .await
+    }
+
+    async fn change_to(&self, handle: &Arc<Handle>, update: UpdateSandbox) -> Result<()> {
         let (planned, before) = {
             let entry = &handle.mirror().entry;
             (plan(entry, &update)?, entry.create.resources.allowance)
         };
         let allowed = match planned {
             Planned::Allow(allowance) => {
-                let keeper = self.running(&handle, "update")?;
+                let keeper = self.running(handle, "update")?;
                 keeper.allow(allowance).await?;
                 Some(keeper)
             }
             Planned::Same | Planned::Fresh(_) => None,
         };
-        let noted = self.amend(&handle, |entry| {
+        let noted = self.amend(handle, |entry| {
             if entry.standing == Standing::Stopped {
-                return Err(ended(id));
+                return Err(ended(&entry.create.id));
             }
             take(entry, update, planned);
             Ok(())
@@ -108,7 +118,9 @@ fn plan(entry: &SandboxEntry, update: &UpdateSandbox) -> Result<Planned> {
     }
     let Some(resize) = update.resources else { return Ok(Planned::Same) };
     let allowance = shared_out(&create.id, create.resources, resize)?;
-    Ok(if allowance == create.resources.allowance { Planned::Same } else { Planned::Allow(allowance) })
+    // Who names a limit that is noted already may know better whether it is in force.
+    let names_one = (resize.cpu, resize.memory) != (Wish::Keep, Wish::Keep);
+    Ok(if names_one { Planned::Allow(allowance) } else { Planned::Same })
 }
 
 /// What the containers of a VM that was booted with `booted` may use from now on.
