@@ -186,7 +186,7 @@ impl Opened {
             };
             let stream = Stream { guest: guest.clone(), id: format!("{number}-{suffix}") };
             *id = Some(stream.id.clone());
-            let end = Progressing { patience, progress: seen.clone() };
+            let end = Progressing::new(patience, seen.clone());
             let (output, pump) = Output::new(name, stream, sink, log, end);
             pumps.spawn(pump);
             stdio.outputs.push(output);

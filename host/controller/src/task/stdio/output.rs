@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use super::log::{SharedLog, StreamName};
@@ -119,7 +119,12 @@ impl Pump {
                     break;
                 }
             };
+            let begun = Instant::now();
             self.hand_out(&buffer[..read]).await;
+            if !self.end.handed_out(read, begun.elapsed()) {
+                debug!(stream = stream.id, "the output of an ended process does not end and is cut off");
+                break;
+            }
         }
         if let Some(log) = &self.log {
             log.finish(self.name);

@@ -2,12 +2,13 @@
 //!
 //! Whoever waits for the exit finds all output written, so as little as possible is ever given up: a reader that is there may
 //! take its time, and so may a guest that gets no processor. What nobody can be sure of has a bound: that a reader which comes
-//! and goes comes again, and that something which outlives the process and has inherited its output ever closes it.
+//! and goes comes again, and that something which outlives the process and has inherited its output ever closes it, or is
+//! silent: what it writes gains it no time.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::Readers;
 
@@ -22,12 +23,12 @@ pub struct Progress {
     pub unwanted: bool,
 }
 
-/// Bounds, each of which counts from the last byte.
+/// Bounds. Those of readers count from the last byte.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// With a guest that is silent, once it has told that everything is written.
+    /// With a guest that has told that everything is written, from then on. What readers take does not count.
     pub lingering: Duration,
-    /// With a guest that is silent and does not tell that.
+    /// With a guest that is silent and does not tell that, from the last byte.
     pub untold: Duration,
     /// With a reader who comes and goes.
     pub absent: Duration,
@@ -43,8 +44,12 @@ pub const PATIENCE: Patience = Patience {
     unwanted: Duration::from_secs(10),
 };
 
+/// More than a process can have under way when it ends: in its pipe, in the agent, in the VM's connection and in its socket. What
+/// comes beyond that is somebody else's.
+const UNDER_WAY: usize = 4 << 20;
+
 impl Patience {
-    /// How long the guest may be silent. While the process lives: for ever.
+    /// How long the guest is waited for. While the process lives: for ever.
     pub fn with_guest(&self, progress: Progress) -> Option<Duration> {
         match progress {
             Progress { ended: false, .. } => None,
@@ -66,49 +71,92 @@ impl Patience {
 
 /// A process's end as its output sees it come.
 pub struct Progressing {
-    /// The bounds.
-    pub patience: Patience,
-    /// How far it is.
-    pub progress: watch::Receiver<Progress>,
+    patience: Patience,
+    progress: watch::Receiver<Progress>,
+    /// Since when it has been known to have ended.
+    ended: Option<Instant>,
+    /// Since when all has been known to be written; later by what readers have taken since.
+    written: Option<Instant>,
+    /// Bytes that have come since it ended.
+    late: usize,
 }
 
 impl Progressing {
-    /// Answers when the guest has been silent for too long.
+    /// Of a process that `progress` tells of.
+    pub fn new(patience: Patience, progress: watch::Receiver<Progress>) -> Self {
+        Self { patience, progress, ended: None, written: None, late: 0 }
+    }
+
+    /// Answers when the guest has been waited for long enough.
     pub async fn lost_guest(&mut self) {
-        let patience = self.patience;
-        self.over(|progress| patience.with_guest(progress)).await
-    }
-
-    /// Answers when a reader has not read for too long.
-    pub async fn lost_reader(&mut self, readers: Readers) {
-        let patience = self.patience;
-        self.over(|progress| patience.with_reader(readers, progress)).await
-    }
-
-    /// Answers when the limit of the present progress is over, counted from now or from the last progress.
-    async fn over(&mut self, limit: impl Fn(Progress) -> Option<Duration>) {
         loop {
-            let limit = limit(*self.progress.borrow_and_update());
-            let passed = async {
-                match limit {
-                    Some(limit) => sleep(limit).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = passed => return,
-                changed = self.progress.changed() => if changed.is_err() {
-                    // Nobody is left to tell: nobody waits for the output either, and its pump is stopped.
-                    std::future::pending().await
-                },
+            let progress = self.look();
+            let limit = self.patience.with_guest(progress);
+            // While nobody knows whether there is more, each byte says that there may be.
+            let from = self.written.unwrap_or_else(Instant::now);
+            if self.over(limit.map(|limit| from + limit)).await {
+                return;
             }
+        }
+    }
+
+    /// Answers when a reader has not read for too long, counted from now or from the last progress.
+    pub async fn lost_reader(&mut self, readers: Readers) {
+        loop {
+            let limit = self.patience.with_reader(readers, *self.progress.borrow_and_update());
+            if self.over(limit.map(|limit| Instant::now() + limit)).await {
+                return;
+            }
+        }
+    }
+
+    /// `bytes` have come, and it took so long to hand them out. Whether the process's own may be among what comes next: something
+    /// else need not ever be silent.
+    pub fn handed_out(&mut self, bytes: usize, took: Duration) -> bool {
+        if let Some(written) = &mut self.written {
+            *written += took;
+        }
+        let progress = self.look();
+        let limit = self.patience.with_guest(progress);
+        let (Some(limit), Some(ended)) = (limit, self.ended) else { return true };
+        self.late = self.late.saturating_add(bytes);
+        self.late <= UNDER_WAY || ended.elapsed() < limit
+    }
+
+    /// How far it is, and since when.
+    fn look(&mut self) -> Progress {
+        let progress = *self.progress.borrow_and_update();
+        if progress.ended {
+            self.ended.get_or_insert_with(Instant::now);
+        }
+        if progress.ended && progress.written {
+            self.written.get_or_insert_with(Instant::now);
+        }
+        progress
+    }
+
+    /// Whether `end` comes before the next progress.
+    async fn over(&mut self, end: Option<Instant>) -> bool {
+        let passed = async {
+            match end {
+                Some(end) => sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = passed => true,
+            changed = self.progress.changed() => match changed {
+                Ok(()) => false,
+                // Nobody is left to tell: nobody waits for the output either, and its pump is stopped.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -137,7 +185,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_limit_counts_anew_with_each_progress() {
         let (progress, seen) = watch::channel(ALIVE);
-        let mut end = Progressing { patience: PATIENCE, progress: seen };
+        let mut end = Progressing::new(PATIENCE, seen);
         let begun = Instant::now();
         let happens = async {
             tokio::time::sleep(Duration::from_secs(1000)).await;
@@ -147,5 +195,38 @@ mod tests {
         };
         tokio::join!(end.lost_guest(), happens);
         assert_eq!(begun.elapsed(), Duration::from_secs(1050) + PATIENCE.lingering);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn what_still_comes_when_all_is_written_gains_no_time_but_what_readers_take_does() {
+        let (_progress, seen) = watch::channel(Progress { written: true, ..ENDED });
+        let mut end = Progressing::new(PATIENCE, seen);
+        let begun = Instant::now();
+        let (silence, reading) = (Duration::from_millis(500), Duration::from_secs(3600));
+        for turn in 0..3 {
+            assert!(timeout(silence, end.lost_guest()).await.is_err(), "after {turn} turns");
+            tokio::time::sleep(reading).await;
+            assert!(end.handed_out(1, reading));
+        }
+        end.lost_guest().await;
+        assert_eq!(begun.elapsed(), 3 * reading + PATIENCE.lingering);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_than_can_be_under_way_is_not_the_process_s_own() {
+        for (progress, limit) in
+            [(ENDED, PATIENCE.untold), (Progress { written: true, ..ENDED }, PATIENCE.lingering)]
+        {
+            let (_progress, seen) = watch::channel(progress);
+            let mut end = Progressing::new(PATIENCE, seen);
+            assert!(end.handed_out(UNDER_WAY, Duration::ZERO));
+            tokio::time::sleep(limit).await;
+            assert!(end.handed_out(0, Duration::ZERO), "a guest may be slow with what is its own");
+            assert!(!end.handed_out(1, Duration::ZERO));
+        }
+        let (_progress, seen) = watch::channel(ALIVE);
+        let mut end = Progressing::new(PATIENCE, seen);
+        assert!(end.handed_out(2 * UNDER_WAY, Duration::ZERO));
+        tokio::time::sleep(2 * PATIENCE.untold).await;
+        assert!(end.handed_out(1, Duration::ZERO), "it lives");
     }
 }

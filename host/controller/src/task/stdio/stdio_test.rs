@@ -223,6 +223,36 @@ async fn a_guest_that_gets_no_processor_may_send_its_last_words_late() {
     assert_eq!(read_all(fifo).await, "late");
 }
 
+/// Something outlives its process and writes a `block` after each `pause`. `told`: the guest can tell it from the process.
+async fn chatter(pause: Duration, block: usize, told: bool) {
+    let mut host = Host::new();
+    let path = host.fifo("stdout");
+    let reading = tokio::spawn(read_all(reader(&path)));
+    let request = IoRequest { stdout: Some(Target::Fifo(path)), ..IoRequest::default() };
+    let opened = Opened::open(&request, None, &Remotes::default()).unwrap();
+    let soon = Patience { lingering: LONG, untold: LONG, ..PATIENCE };
+    let (stdio, drain) = opened.connect_with(&host.vsock, soon);
+    let mut orphan = host.stream(&stdio, |ids| ids.stdout).await;
+    let writing = tokio::spawn(async move {
+        while orphan.write_all(&vec![b'x'; block]).await.is_ok() {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    });
+    let written = async { if told { ready(()).await } else { pending().await } };
+    timeout(Duration::from_secs(20), drain.finish(written)).await.expect("it holds up the exit");
+    writing.await.unwrap();
+    assert!(!reading.await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_survivor_that_goes_on_writing_does_not_hold_up_the_exit() {
+    chatter(LONG / 30, 1, true).await;
+    chatter(Duration::ZERO, 1 << 16, true).await;
+    chatter(Duration::ZERO, 1 << 16, false).await;
+}
+
 #[tokio::test]
 async fn readers_that_come_and_go_find_what_was_written_between() {
     let mut host = Host::new();
