@@ -87,6 +87,7 @@ fn code(error: &Error) -> Code {
             Code::NOT_FOUND
         }
         Error::ContainerExists(_) | Error::ExecExists(_) => Code::ALREADY_EXISTS,
+        Error::Deleted(_) => Code::ABORTED,
         Error::Sandbox(_) | Error::Task(_) => Code::FAILED_PRECONDITION,
         Error::Slots(_) | Error::Busy => Code::RESOURCE_EXHAUSTED,
         Error::Boot(_) | Error::Vmm(_) => Code::INTERNAL,

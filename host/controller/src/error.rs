@@ -47,6 +47,9 @@ pub enum Error {
     /// The id is taken.
     #[error("container {0} exists already in this sandbox")]
     ContainerExists(ContainerId),
+    /// Somebody did not want it any more.
+    #[error("container {0} was deleted before it was made")]
+    Deleted(ContainerId),
     /// The id is taken.
     #[error("process {0} exists already in the container")]
     ExecExists(ExecId),

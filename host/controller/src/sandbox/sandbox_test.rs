@@ -502,6 +502,9 @@ async fn bad_requests_leave_the_sandbox_as_it_was() {
 /// What a task tells of itself.
 #[path = "accounts_test.rs"]
 mod accounts;
+/// A task that is asked about before it is made.
+#[path = "creating_test.rs"]
+mod creating;
 /// A Stop that takes its time.
 #[path = "ending_test.rs"]
 mod ending;

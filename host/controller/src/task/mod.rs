@@ -1,7 +1,8 @@
 //! A task: a container in the sandbox's VM, its init and the processes added to it.
 //!
-//! [`begin`] makes an actor that first creates the container and then does what is asked of it, one request after the
-//! other; requests that come early wait. It ends with Delete, or when creating failed.
+//! [`announce`] makes its handle, as soon as anybody may name it. [`Announced::begin`] makes an actor that first creates the
+//! container and then does what is asked of it, one request after the other; requests that come early wait. It ends with
+//! Delete, or when creating failed.
 
 mod actor;
 pub mod create;
@@ -167,13 +168,18 @@ pub enum TaskRequest {
 pub struct TaskHandle {
     requests: mpsc::Sender<TaskRequest>,
     init: watch::Receiver<Option<Exit>>,
+    /// Whether somebody has asked for the end of the whole task, be it in vain.
+    unwanted: watch::Sender<bool>,
 }
 
 impl TaskHandle {
     /// Asks the task.
     pub async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> TaskRequest) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        match self.requests.try_send(make(reply)) {
+        let request = make(reply);
+        let deletes = matches!(request, TaskRequest::Delete(None, _));
+        match self.requests.try_send(request) {
+            Ok(()) if deletes => drop(self.unwanted.send_replace(true)),
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(Error::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::UnknownContainer),
@@ -202,21 +208,42 @@ impl TaskHandle {
         let seen = exit.wait_for(Option::is_some).await.map_err(|_| Error::Gone)?;
         seen.ok_or(Error::Gone)
     }
+}
+
+/// What a task begins with. Dropped, it never comes to be, and requests that waited for it hear that there is none.
+#[derive(Debug)]
+pub struct Announced {
+    inbox: mpsc::Receiver<TaskRequest>,
+    init: watch::Sender<Option<Exit>>,
+    unwanted: watch::Receiver<bool>,
+}
+
+/// Makes the handle of a task that is to be.
+pub fn announce() -> (TaskHandle, Announced) {
+    let (requests, inbox) = mpsc::channel(QUEUE);
+    let (init, seen) = watch::channel(None);
+    let (unwanted, asked) = watch::channel(false);
+    (TaskHandle { requests, init: seen, unwanted }, Announced { inbox, init, unwanted: asked })
+}
+
+impl Announced {
+    /// Answers when somebody has asked for the task to be deleted.
+    pub async fn unwanted(&mut self) {
+        // An error means that nobody is left who could name it.
+        let _ = self.unwanted.wait_for(|unwanted| *unwanted).await;
+    }
 
     /// Ends when init has, or when the task is gone.
     pub fn init_exit(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut init = self.init.clone();
+        let mut init = self.init.subscribe();
         async move {
             // An error means that the task is gone: that too is the end.
             let _ = init.wait_for(Option::is_some).await;
         }
     }
-}
 
-/// Makes the handle of a task and the future that is the task. `reply` hears of its creation.
-pub fn begin(creation: Creation, reply: Reply<u32>) -> (TaskHandle, impl Future<Output = ()> + Send + use<>) {
-    let (requests, inbox) = mpsc::channel(QUEUE);
-    let (init, seen) = watch::channel(None);
-    let handle = TaskHandle { requests, init: seen };
-    (handle, actor::run(creation, reply, inbox, init))
+    /// The future that is the task. `reply` hears of its creation.
+    pub fn begin(self, creation: Creation, reply: Reply<u32>) -> impl Future<Output = ()> + Send + use<> {
+        actor::run(creation, reply, self.inbox, self.init)
+    }
 }

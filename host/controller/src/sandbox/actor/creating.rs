@@ -1,5 +1,7 @@
 //! Requests for a task: what the host can check is checked here, the rest is left to the task's own actor.
 //!
+//! A task can be named from the moment that it is asked for: requests for it wait while its bundle is read, and a Delete ends that.
+//!
 //! Bundles and disks may be on a file system that hangs, which is no fault of the containers that run: they are read on a thread
 //! of their own, and not for ever.
 
@@ -15,19 +17,33 @@ use super::{Actor, Event};
 use crate::agent::{GuestDisk, GuestSpec};
 use crate::bundle::{Bundle, BundleError};
 use crate::error::{Error, Result};
+use crate::id::ContainerId;
 use crate::sandbox::slots::PlaceError;
 use crate::sandbox::state::{Decision, SandboxState, Wish};
 use crate::sandbox::{CreateTask, Reply};
-use crate::task;
 use crate::task::create::Creation;
 use crate::task::rootfs::{self, Layer, PlacedLayer, RootfsError};
+use crate::task::{self, Announced};
 use crate::vmm::Vmm;
 
 /// How long reading a bundle and opening its disks may take.
 const READING: Duration = Duration::from_secs(30);
 
+/// A task whose bundle was read, or not.
+pub struct BundleRead {
+    pub(super) asked: Asked,
+    read: Result<Read>,
+}
+
+/// A task that can be named, and who waits for it.
+pub(super) struct Asked {
+    id: ContainerId,
+    task: Announced,
+    reply: Reply<u32>,
+}
+
 /// A request whose bundle was read.
-pub struct Read {
+struct Read {
     request: CreateTask,
     /// The specification as the guest gets it.
     spec: GuestSpec,
@@ -51,22 +67,26 @@ impl Actor {
         if let Err(error) = self.accept_task(&request) {
             return drop(reply.send(Err(error)));
         }
-        self.reading += 1;
+        let (handle, task) = task::announce();
+        let mut asked = Asked { id: request.id.clone(), task, reply };
+        self.tasks.insert(request.id.clone(), handle);
         let sandbox = self.state.vmm().map(Vmm::pid);
         self.events.spawn(async move {
             let folder = request.bundle.clone();
-            let read = apart(folder, READING, move || read(request, sandbox)).await;
-            Event::BundleRead(Box::new(read), reply)
+            let reading = apart(folder, READING, move || read(request, sandbox));
+            let read = asked.unless_deleted(reading).await;
+            Event::BundleRead(Box::new(BundleRead { asked, read }))
         });
     }
 
     /// Begins a task, and the VM before it if there is none. `reply` hears of it when the container exists.
-    pub(super) fn bundle_read(&mut self, read: Result<Read>, reply: Reply<u32>) {
-        self.reading -= 1;
+    pub(super) fn bundle_read(&mut self, bundle: BundleRead) {
+        let BundleRead { asked, read } = bundle;
         let Plan { decision, request, spec, process, layers } = match read.and_then(|read| self.plan(read)) {
             Ok(plan) => plan,
-            Err(error) => return drop(reply.send(Err(error))),
+            Err(error) => return self.not_made(asked, error),
         };
+        let Asked { id, task, reply } = asked;
         if decision == Decision::BootFirst {
             self.boot();
         }
@@ -89,18 +109,24 @@ impl Actor {
             history: self.history.clone(),
             remotes: self.remotes.clone(),
         };
-        let (handle, task) = task::begin(creation, reply);
-        let (id, init_exit) = (request.id.clone(), handle.init_exit());
+        let init_exit = task.init_exit();
         self.events.spawn(async move {
             init_exit.await;
-            Event::InitEnded(id)
+            Event::InitEnded(request.id)
         });
-        let id = request.id.clone();
+        let task = task.begin(creation, reply);
         self.events.spawn(async move {
             task.await;
             Event::TaskGone(id, disks)
         });
-        self.tasks.insert(request.id, handle);
+    }
+
+    /// A task does not come to be. Its name is free before anybody hears of that.
+    pub(super) fn not_made(&mut self, asked: Asked, error: Error) {
+        let Asked { id, task, reply } = asked;
+        self.tasks.remove(&id);
+        let _ = reply.send(Err(error));
+        drop(task);
     }
 
     /// A container has let go of its disks, and the guest has unmounted them.
@@ -131,7 +157,7 @@ impl Actor {
     /// Much may have happened while the bundle was read. An error leaves nothing behind: slots are the last thing taken.
     fn plan(&mut self, read: Read) -> Result<Plan> {
         let Read { request, spec, process, layers } = read;
-        let decision = self.accept_task(&request)?;
+        let decision = self.decide(Wish::Create)?;
         Ok(Plan { decision, request, spec, process, layers: self.place(layers)? })
     }
 
@@ -164,6 +190,17 @@ impl Actor {
     }
 }
 
+impl Asked {
+    /// Waits for what the task is made of, but no longer than it is wanted.
+    async fn unless_deleted<T>(&mut self, reading: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.task.unwanted() => Err(Error::Deleted(self.id.clone())),
+            read = reading => read,
+        }
+    }
+}
+
 fn read(request: CreateTask, sandbox: Option<u32>) -> Result<Read> {
     let bundle = Bundle::read(&request.bundle)?;
     let layers = rootfs::layers(&request.rootfs, bundle.root_folder())?;
@@ -193,6 +230,7 @@ async fn apart<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::TaskRequest;
 
     #[tokio::test]
     async fn a_bundle_on_a_file_system_that_hangs_is_given_up_and_holds_up_nothing() {
@@ -204,5 +242,26 @@ mod tests {
         assert!(matches!(read, Err(Error::Bundle(BundleError::Late { .. }))), "{read:?}");
         drop(release);
         assert!(apart("/bundle".into(), Duration::from_secs(20), || Ok(true)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_task_is_deleted_while_its_bundle_is_on_a_file_system_that_hangs() {
+        let (_release, hang) = std::sync::mpsc::channel::<()>();
+        let (handle, task) = task::announce();
+        let (reply, created) = oneshot::channel();
+        let mut asked = Asked { id: "web".parse().unwrap(), task, reply };
+        let reading = apart("/bundle".into(), Duration::from_secs(3600), move || Ok(hang.recv().is_ok()));
+        let making = async {
+            let read = asked.unless_deleted(reading).await;
+            let Asked { task, reply, .. } = asked;
+            let _ = reply.send(read.map(u32::from));
+            drop(task);
+        };
+        let deleting = handle.ask(|reply| TaskRequest::Delete(None, reply));
+        let ((), deleted) =
+            timeout(Duration::from_secs(10), async { tokio::join!(making, deleting) }).await.unwrap();
+        assert!(matches!(deleted, Err(Error::UnknownContainer)), "{deleted:?}");
+        let created = created.await.unwrap();
+        assert!(matches!(created, Err(Error::Deleted(_))), "{created:?}");
     }
 }

@@ -18,7 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
-use self::creating::Read;
+use self::creating::BundleRead;
 use super::allowance::Allowance;
 use super::boot::{BootError, Vm};
 use super::slots::Slots;
@@ -62,7 +62,7 @@ enum Event {
     /// Somebody got an answer from the guest.
     Answered,
     /// What a task is to be made of was read, or not.
-    BundleRead(Box<Result<Read>>, Reply<u32>),
+    BundleRead(Box<BundleRead>),
 }
 
 /// The owner of a sandbox.
@@ -71,10 +71,9 @@ pub struct Actor {
     inbox: mpsc::Receiver<Request>,
     state: SandboxState,
     slots: Slots,
+    /// Those whose bundle is being read, too.
     tasks: BTreeMap<ContainerId, TaskHandle>,
     had_task: bool,
-    /// Tasks whose bundle is being read.
-    reading: usize,
     booted: watch::Sender<Booted>,
     supervisor: Option<JoinHandle<()>>,
     events: JoinSet<Event>,
@@ -107,7 +106,6 @@ impl Actor {
             slots: Slots::default(),
             tasks: BTreeMap::new(),
             had_task: false,
-            reading: 0,
             booted: watch::Sender::new(None),
             supervisor: None,
             events: JoinSet::new(),
@@ -209,7 +207,8 @@ impl Actor {
                 }
             }
             Event::ParentEnded => return Some(Over::ParentEnded),
-            Event::Unused if self.reading > 0 => self.watch_use(),
+            // Bundles are being read.
+            Event::Unused if !self.had_task && !self.tasks.is_empty() => self.watch_use(),
             Event::Unused => {
                 if !self.had_task && !self.setup.options.hold {
                     return Some(Over::Unused);
@@ -227,7 +226,7 @@ impl Actor {
             }
             Event::ClockDue => self.look_at_clock(),
             Event::Answered => {}
-            Event::BundleRead(read, reply) => self.bundle_read(*read, reply),
+            Event::BundleRead(read) => self.bundle_read(*read),
         }
         None
     }
@@ -257,7 +256,7 @@ impl Actor {
 
     fn decide(&self, wish: Wish) -> Result<Decision> {
         let circumstances = Circumstances {
-            tasks: self.tasks.len() + self.reading,
+            tasks: self.tasks.len(),
             had_task: self.had_task,
             ephemeral: self.setup.options.ephemeral,
             hold: self.setup.options.hold,

@@ -100,7 +100,7 @@ impl Actor {
     fn happened_at_the_end(&mut self, event: Event, vm: &Vm, asked: &mut Asked) {
         match event {
             Event::ParentEnded => asked.within(vm, Duration::ZERO),
-            Event::BundleRead(_, reply) => drop(reply.send(Err(SandboxRefusal::Ending.into()))),
+            Event::BundleRead(read) => self.not_made(read.asked, SandboxRefusal::Ending.into()),
             // Nothing new: its end is what was asked for, and who asked will collect what there is.
             Event::AgentLost | Event::InitEnded(_) | Event::Uncollected | Event::Unused => {}
             event @ (Event::Booted(_)
