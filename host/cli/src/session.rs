@@ -15,8 +15,12 @@ use crate::stdio::{
     DetachKeys, Fifos, InputEnd, Pumps, RawTerminal, Signals, stdin_is_terminal, window_size,
 };
 
-/// How long output may trail behind the end of its process.
+/// How long the end of a process goes untold because its output is still being passed on. Most readers are quicker.
+const PROMPT: Duration = Duration::from_secs(1);
+/// How long output may trail behind the end of its process. The keeper tells an end when all output is on its way.
 const TRAILING: Duration = Duration::from_secs(10);
+/// How long a reader may take for the rest once this command is asked to end.
+const PARTING: Duration = Duration::from_millis(500);
 /// The request to end that is no longer passed on: the process has not listened to those before.
 const PATIENCE: u32 = 3;
 
@@ -54,10 +58,24 @@ impl Manner {
 }
 
 /// How a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Ended {
-    /// The process ended, with this status, at this time in milliseconds since 1970.
-    Exited(u32, u64),
+    /// The process ended.
+    Exited {
+        /// Its status.
+        status: u32,
+        /// When, in milliseconds since 1970.
+        at_ms: u64,
+        /// What it wrote and nobody has read yet: to be passed on once its end has been dealt with.
+        rest: Rest,
+    },
+    /// What became of the process is not to be had.
+    Lost {
+        /// Why.
+        error: KeeperError,
+        /// What it had written.
+        rest: Rest,
+    },
     /// The user left; the process runs on.
     Detached,
     /// It did not end when this signal came again and again; it runs on.
@@ -72,13 +90,47 @@ impl Ended {
     }
 }
 
+/// Output that has arrived, or is about to, and that its reader is slow to take.
+#[derive(Debug)]
+pub struct Rest {
+    pumps: Pumps,
+    /// Whether somebody has lost patience already.
+    hurried: bool,
+}
+
+impl Rest {
+    /// Passes it on, however long its reader takes, until a signal asks this command to end.
+    pub async fn pass_on(mut self, signals: &mut Signals) {
+        let mut trailing = Box::pin(tokio::time::sleep(TRAILING));
+        let mut late = false;
+        let seen = loop {
+            tokio::select! {
+                biased;
+                seen = self.pumps.outputs_ended() => break Some(seen),
+                () = async { if !self.hurried { signals.next_end().await; } } => {
+                    break tokio::time::timeout(PARTING, self.pumps.outputs_ended()).await.ok();
+                }
+                () = &mut trailing, if !late => {
+                    late = true;
+                    self.pumps.stop_outputs();
+                }
+            }
+        };
+        match seen {
+            Some(true) => {}
+            Some(false) => warn("some output did not arrive in time and is missing"),
+            None => warn("some output was not read in time and is missing"),
+        }
+    }
+}
+
 /// A session that has been joined. What the process wrote before waits in the FIFOs, which are opened before it starts.
 pub struct Session<'a> {
     keeper: &'a Keeper,
     exec_id: &'a str,
     manner: Manner,
     pumps: Pumps,
-    // After the pumps: they are joined before the terminal is restored.
+    // After the pumps: they are stopped before the terminal is restored.
     _terminal: Option<RawTerminal>,
 }
 
@@ -91,7 +143,7 @@ impl<'a> Session<'a> {
     }
 
     /// Passes everything on until the process ends or the user leaves.
-    pub async fn follow(mut self, mut exit: Exit<'_>, signals: &mut Signals) -> Result<Ended, KeeperError> {
+    pub async fn follow(mut self, mut exit: Exit<'_>, signals: &mut Signals) -> Ended {
         let mut requests_to_end = 0;
         if self.manner.pass_signals
             && let Err(error) = signals.catch_the_rest()
@@ -109,12 +161,15 @@ impl<'a> Session<'a> {
             }
             tokio::select! {
                 biased;
-                ended = &mut exit => break ended?,
+                ended = &mut exit => match ended {
+                    Ok(end) => break end,
+                    Err(error) => return Ended::Lost { error, rest: self.rest(false) },
+                },
                 () = async { if let Some(passing) = &mut passing { passing.await } }, if passing.is_some() => {
                     passing = None;
                 }
                 end = self.pumps.input_ended() => match end {
-                    InputEnd::Detached => return Ok(Ended::Detached),
+                    InputEnd::Detached => return Ended::Detached,
                     InputEnd::Closed if self.manner.ends_input => self.close_stdin().await,
                     InputEnd::Closed => {}
                 },
@@ -122,7 +177,7 @@ impl<'a> Session<'a> {
                     SIGWINCH => self.resize().await,
                     signal if !self.manner.pass_signals => {
                         if Signals::asks_to_end(signal) {
-                            return Ok(Ended::Detached);
+                            return Ended::Detached;
                         }
                     }
                     signal => {
@@ -130,7 +185,7 @@ impl<'a> Session<'a> {
                         if requests_to_end < PATIENCE {
                             to_pass.push_back(signal);
                         } else if !self.manner.kills_in_the_end {
-                            return Ok(Ended::Left(signal));
+                            return Ended::Left(signal);
                         } else if let Some(end) = self.end_by_force().await {
                             break end;
                         }
@@ -138,10 +193,14 @@ impl<'a> Session<'a> {
                 },
             }
         };
-        if !self.pumps.outputs_ended(TRAILING).await {
-            warn("some output did not arrive in time and is missing");
-        }
-        Ok(Ended::Exited(status, at_ms))
+        let _ = tokio::time::timeout(PROMPT, self.pumps.outputs_ended()).await;
+        Ended::Exited { status, at_ms, rest: self.rest(requests_to_end >= PATIENCE) }
+    }
+
+    /// What is left of a session without a process. The terminal is this side's again.
+    fn rest(mut self, hurried: bool) -> Rest {
+        self.pumps.stop_input();
+        Rest { pumps: self.pumps, hurried }
     }
 
     /// Kills the container. A guest that cannot even do that loses its VM, and what the end was is not to be had from it.

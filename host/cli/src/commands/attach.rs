@@ -55,14 +55,19 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let manner =
         Manner { ends_input: false, ..Manner::of(terminal, stdin, &args.detach_keys, args.sig_proxy) };
     let session = Session::open(&keeper, "", &mut fifos, manner)?;
-    match session.follow(exit, &mut signals).await? {
+    match session.follow(exit, &mut signals).await {
         Ended::Detached => Ok(0),
         Ended::Left(signal) => Ok(Ended::leave(signal, &format!("container {}", record.id.short()))),
-        Ended::Exited(status, _) => {
+        Ended::Lost { error, rest } => {
+            rest.pass_on(&mut signals).await;
+            Err(error.into())
+        }
+        Ended::Exited { status, rest, .. } => {
             keeper.failure_behind(status).await.as_deref().map(output::warn);
             drop(keeper);
-            settle_after_end(&shelf, &record.id).await?;
-            Ok(of_container(status))
+            let settled = settle_after_end(&shelf, &record.id).await;
+            rest.pass_on(&mut signals).await;
+            settled.map(|_| of_container(status))
         }
     }
 }

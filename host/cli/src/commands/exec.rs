@@ -110,12 +110,17 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     };
     let session = Session::open(&keeper, &exec_id, &mut fifos, manner)?;
     fifos.unlink();
-    match session.follow(exit, &mut signals).await? {
+    match session.follow(exit, &mut signals).await {
         Ended::Detached => Ok(0),
         Ended::Left(signal) => Ok(Ended::leave(signal, "the process")),
-        Ended::Exited(status, _) => {
+        Ended::Lost { error, rest } => {
+            rest.pass_on(&mut signals).await;
+            Err(error.into())
+        }
+        Ended::Exited { status, rest, .. } => {
             keeper.failure_behind(status).await.as_deref().map(output::warn);
             forget(&keeper, &exec_id).await;
+            rest.pass_on(&mut signals).await;
             Ok(of_container(status))
         }
     }

@@ -114,7 +114,7 @@ async fn attached(plan: &Plan, made: Made, signals: &mut Signals, manner: Manner
     let mut held = made.keep(auto_remove);
     held.enter(Phase::Started { at_ms: now_ms() })?;
     let ended = session.follow(exit, signals).await;
-    conclude(held, &keeper, ended).await
+    conclude(held, &keeper, ended, signals).await
 }
 
 async fn prepare(plan: &Plan, held: &Held, launch: &mut Launch) -> anyhow::Result<(Keeper, Fifos)> {
@@ -129,27 +129,31 @@ async fn prepare(plan: &Plan, held: &Held, launch: &mut Launch) -> anyhow::Resul
 pub async fn conclude(
     mut held: Held,
     keeper: &Keeper,
-    ended: Result<Ended, crate::keeper::KeeperError>,
+    ended: Ended,
+    signals: &mut Signals,
 ) -> anyhow::Result<u8> {
     match ended {
-        Ok(Ended::Detached) => {
+        Ended::Detached => {
             held.removed_on_drop(false);
             Ok(0)
         }
-        Ok(Ended::Left(signal)) => {
+        Ended::Left(signal) => {
             held.removed_on_drop(false);
             Ok(Ended::leave(signal, &format!("container {}", held.record.id.short())))
         }
-        Ok(Ended::Exited(status, at_ms)) => {
+        Ended::Exited { status, at_ms, rest } => {
             let failure = keeper.failure_behind(status).await;
             failure.as_deref().map(output::warn);
-            finish(held, Some(keeper), status, at_ms, failure).await?;
-            Ok(of_container(status))
+            // Before the rest: a container that has ended is not in use until somebody has read what it wrote.
+            let finished = finish(held, Some(keeper), status, at_ms, failure).await;
+            rest.pass_on(signals).await;
+            finished.map(|_| of_container(status))
         }
-        Err(error) => {
+        Ended::Lost { error, rest } => {
             let error = anyhow::Error::from(error);
-            finish(held, None, u32::from(FAILED), now_ms(), Some(format!("{error:#}"))).await?;
-            Err(error)
+            let finished = finish(held, None, u32::from(FAILED), now_ms(), Some(format!("{error:#}"))).await;
+            rest.pass_on(signals).await;
+            finished.and(Err(error))
         }
     }
 }

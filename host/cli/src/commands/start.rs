@@ -112,7 +112,7 @@ async fn attached(shelf: &Shelf, name: &str, args: &Args, signals: &mut Signals)
     let session = Session::open(&keeper, "", &mut fifos, manner)?;
     fifos.unlink();
     let ended = session.follow(exit, signals).await;
-    conclude(held, &keeper, ended).await
+    conclude(held, &keeper, ended, signals).await
 }
 
 /// Spawns the keeper and creates the task; the record says so from before until it is known to have failed.

@@ -11,10 +11,19 @@ pub use table::Table;
 pub use template::{Template, TemplateError};
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 
-/// A remark on standard error that does not end the command.
+use nix::poll::{PollFd, PollFlags, poll};
+
+/// How long a remark waits for a reader of standard error.
+const STALLED_MS: u16 = 1000;
+
+/// A remark on standard error that does not end the command, nor hold it up: it is for a reader that reads (`2>&1 | less`).
 pub fn warn(message: &str) {
-    eprintln!("theca: {message}");
+    let stderr = io::stderr();
+    if poll(&mut [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)], STALLED_MS) != Ok(0) {
+        let _ = writeln!(io::stderr(), "theca: {message}");
+    }
 }
 
 /// Prints a line on standard output. A reader that has gone (`| head`) is no error.

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::thread::{Builder, JoinHandle};
+use std::sync::mpsc;
+use std::thread::Builder;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{pipe2, read, write};
 use tokio::sync::oneshot;
@@ -14,6 +16,8 @@ use super::detach::DetachKeys;
 use super::fifo::Fifos;
 
 const CHUNK: usize = 64 << 10;
+/// How long those that are left may take to pass on what has arrived.
+const PARTING: Duration = Duration::from_millis(500);
 
 /// How a pump of input ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,28 +28,44 @@ pub enum InputEnd {
     Detached,
 }
 
-/// The pumps of one process. Dropping this stops and joins them.
+/// The pumps of one process. Dropping this stops them. One whose reader takes nothing cannot be stopped, for it may be in the
+/// middle of a write that blocks; it is left, and ends with this command.
 #[derive(Debug)]
 pub struct Pumps {
     /// Answers when input has ended; never if there is none.
     input: Option<oneshot::Receiver<InputEnd>>,
-    outputs: Vec<oneshot::Receiver<()>>,
-    threads: Vec<JoinHandle<()>>,
-    /// Closing it tells every thread to stop.
-    stop: Option<OwnedFd>,
+    /// Each answers when an output has ended: whether its end was seen.
+    outputs: Vec<oneshot::Receiver<bool>>,
+    /// Whether those that have ended saw the end of their outputs.
+    whole: bool,
+    /// Closing it tells the pump of input to stop.
+    stop_input: Option<OwnedFd>,
+    /// Closing it tells the others to stop once they have passed on what has arrived.
+    stop_outputs: Option<OwnedFd>,
+    /// Breaks when the last thread has ended.
+    running: mpsc::Receiver<()>,
 }
 
 impl Pumps {
     /// Connects the FIFOs to this process's stdin, stdout and stderr.
     pub fn start(fifos: &mut Fifos, keys: Option<DetachKeys>) -> io::Result<Self> {
-        let (stopped, stop) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-        let mut pumps = Self { input: None, outputs: Vec::new(), threads: Vec::new(), stop: Some(stop) };
+        let (input_stopped, stop_input) = pipe2(OFlag::O_CLOEXEC)?;
+        let (outputs_stopped, stop_outputs) = pipe2(OFlag::O_CLOEXEC)?;
+        let (runs, running) = mpsc::channel();
+        let mut pumps = Self {
+            input: None,
+            outputs: Vec::new(),
+            whole: true,
+            stop_input: Some(stop_input),
+            stop_outputs: Some(stop_outputs),
+            running,
+        };
         if let Some(fifo) = fifos.stdin.take() {
-            let (stdin, stopped) = (io::stdin().as_fd().try_clone_to_owned()?, stopped.try_clone()?);
+            let stdin = io::stdin().as_fd().try_clone_to_owned()?;
             let (tell, told) = oneshot::channel();
             pumps.input = Some(told);
-            pumps.spawn("stdin", move || {
-                if let Some(end) = pump_input(stdin.as_fd(), fifo.as_fd(), stopped.as_fd(), keys) {
+            spawn("stdin", &runs, move || {
+                if let Some(end) = pump_input(stdin.as_fd(), fifo.as_fd(), input_stopped.as_fd(), keys) {
                     // Closed first: whoever is told then asks the keeper to end the input.
                     drop(fifo);
                     let _ = tell.send(end);
@@ -58,20 +78,14 @@ impl Pumps {
         ];
         for (name, fifo, target) in outputs {
             let Some(fifo) = fifo else { continue };
-            let stopped = stopped.try_clone()?;
+            let stopped = outputs_stopped.try_clone()?;
             let (tell, told) = oneshot::channel();
             pumps.outputs.push(told);
-            pumps.spawn(name, move || {
-                pump_output(fifo.as_fd(), target.as_fd(), stopped.as_fd());
-                let _ = tell.send(());
+            spawn(name, &runs, move || {
+                let _ = tell.send(pump_output(fifo.as_fd(), target.as_fd(), stopped.as_fd()));
             })?;
         }
         Ok(pumps)
-    }
-
-    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        self.threads.push(Builder::new().name(name.to_owned()).stack_size(128 << 10).spawn(run)?);
-        Ok(())
     }
 
     /// Waits for the end of input, once; without input, or after it has ended, forever.
@@ -86,26 +100,44 @@ impl Pumps {
         std::future::pending().await
     }
 
-    /// Waits until all output has been passed on, for at most `patience`. Returns whether it has.
-    pub async fn outputs_ended(&mut self, patience: Duration) -> bool {
-        let all = async {
-            for output in self.outputs.drain(..) {
-                // A pump that ended without a word has ended.
-                let _ = output.await;
-            }
-        };
-        tokio::time::timeout(patience, all).await.is_ok()
+    /// Takes no more input from here.
+    pub fn stop_input(&mut self) {
+        self.stop_input = None;
+    }
+
+    /// Tells that no more output will arrive: what has is passed on, and that is the end.
+    pub fn stop_outputs(&mut self) {
+        self.stop_outputs = None;
+    }
+
+    /// Waits until all output has been passed on, or its reader has left. Returns whether its end was seen. Can be given up and
+    /// asked again.
+    pub async fn outputs_ended(&mut self) -> bool {
+        while let Some(output) = self.outputs.last_mut() {
+            // A pump that panicked has printed that.
+            self.whole &= output.await.unwrap_or(false);
+            self.outputs.pop();
+        }
+        self.whole
     }
 }
 
 impl Drop for Pumps {
     fn drop(&mut self) {
-        self.stop = None;
-        for thread in self.threads.drain(..) {
-            // A panic in a pump has been printed; there is nothing to add.
-            let _ = thread.join();
-        }
+        self.stop_input();
+        self.stop_outputs();
+        let _ = self.running.recv_timeout(PARTING);
     }
+}
+
+/// Runs a pump. `runs` breaks for its receiver when all have ended.
+fn spawn(name: &str, runs: &mpsc::Sender<()>, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let runs = runs.clone();
+    let pump = move || {
+        run();
+        drop(runs);
+    };
+    Builder::new().name(name.to_owned()).stack_size(128 << 10).spawn(pump).map(drop)
 }
 
 /// Waits until `fd` is ready in the way wanted. `false` when it is time to stop.
@@ -139,13 +171,13 @@ fn read_chunk(fd: BorrowedFd, buffer: &mut [u8], stopped: BorrowedFd) -> Option<
     }
 }
 
-/// Writes all of `bytes`; `false` if that cannot be done.
-fn write_all(fd: BorrowedFd, mut bytes: &[u8], stopped: BorrowedFd) -> bool {
+/// Writes all of `bytes`; `false` if that cannot be done. `wait` is for a descriptor that does not block.
+fn write_all(fd: BorrowedFd, mut bytes: &[u8], wait: impl Fn() -> bool) -> bool {
     while !bytes.is_empty() {
         match write(fd, bytes) {
             Ok(count) => bytes = &bytes[count..],
             Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) if wait(fd, PollFlags::POLLOUT, stopped) => {}
+            Err(Errno::EAGAIN) if wait() => {}
             Err(_) => return false,
         }
     }
@@ -175,7 +207,7 @@ fn pump_input(
             }
             None => (typed, false),
         };
-        if !write_all(to, bytes, stopped) {
+        if !write_all(to, bytes, || wait(to, PollFlags::POLLOUT, stopped)) {
             return None;
         }
         if detached {
@@ -184,13 +216,23 @@ fn pump_input(
     }
 }
 
-/// Passes output on until its end. If nobody takes it (`| head`), the rest is read and dropped: the process in the
+/// Passes output on until its end, and returns whether that was seen. A reader that is slow is waited for even when told to
+/// stop: what has arrived is not dropped. If nobody takes it (`| head`), the rest is read and dropped: the process in the
 /// sandbox is not ours to stop.
-fn pump_output(from: BorrowedFd, to: BorrowedFd, stopped: BorrowedFd) {
+fn pump_output(from: BorrowedFd, to: BorrowedFd, stopped: BorrowedFd) -> bool {
+    let for_reader = || {
+        let waited = poll(&mut [PollFd::new(to, PollFlags::POLLOUT)], PollTimeout::NONE);
+        waited.is_ok() || waited == Err(Errno::EINTR)
+    };
     let mut buffer = vec![0; CHUNK];
     let mut wanted = true;
-    while let Some(count @ 1..) = read_chunk(from, &mut buffer, stopped) {
-        wanted = wanted && write_all(to, &buffer[..count], stopped);
+    loop {
+        match read_chunk(from, &mut buffer, stopped) {
+            Some(0) => return true,
+            Some(count) => wanted = wanted && write_all(to, &buffer[..count], for_reader),
+            // Nobody misses what nobody takes.
+            None => return !wanted,
+        }
     }
 }
 

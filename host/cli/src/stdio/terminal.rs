@@ -40,8 +40,8 @@ pub fn restore() {
     if let Ok(mut kept) = BEFORE.try_lock()
         && let Some(before) = kept.take()
     {
-        // A terminal that has hung up needs no restoring.
-        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &before);
+        // Not after what is still to be shown: that may be held up for ever. A terminal that has hung up needs no restoring.
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &before);
     }
 }
 

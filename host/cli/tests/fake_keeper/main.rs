@@ -5,4 +5,5 @@ mod fake;
 mod interrupted;
 mod run;
 mod signals;
+mod slow_reader;
 mod terminal;

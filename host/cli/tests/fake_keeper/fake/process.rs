@@ -115,7 +115,10 @@ impl Process {
                     let _ = sink.write_all(&buffer[..count]);
                 }
                 if !log.is_empty() {
-                    let mut log = OpenOptions::new().create(true).append(true).open(&log).unwrap();
+                    // It goes with its container.
+                    let Ok(mut log) = OpenOptions::new().create(true).append(true).open(&log) else {
+                        continue;
+                    };
                     for line in String::from_utf8_lossy(&buffer[..count]).lines() {
                         // In one call: the other stream writes there too.
                         let line = format!("2026-08-01T12:00:00.000000000Z {name} F {line}\n");
