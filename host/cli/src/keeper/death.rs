@@ -24,7 +24,11 @@ impl Keeper {
     /// its VM goes.
     pub async fn put_to_death(&self, all: bool) -> Result<Death, KeeperError> {
         let killed = async {
-            self.kill("", SIGKILL, all).await?;
+            match self.kill("", SIGKILL, all).await {
+                // It has ended, and may still count as running because a reader of its output is waited for.
+                Err(error) if error.is_not_found() => {}
+                sent => sent?,
+            }
             self.wait("").await
         };
         match tokio::time::timeout(DEATH, killed).await {

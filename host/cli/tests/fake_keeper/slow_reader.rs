@@ -151,3 +151,20 @@ fn a_process_whose_reader_pauses_loses_nothing() {
     let done = Done::of(child.wait_with_output().unwrap());
     assert_eq!((done.code, done.err.as_str(), all.len()), (5, "", OUTPUT));
 }
+
+#[test]
+fn a_kill_is_done_when_the_container_is_at_rest_whatever_its_reader_does() {
+    let fake = Fake::new();
+    // It ends, and there is more than all pipes take: the keeper, which gives no reader up, does not tell the end.
+    let script = "head -c 1000000 /dev/zero | tr '\\0' x & sleep 0.5; exit 5";
+    let (mut child, stdout) = paused(&fake, &["--name", "web"], script);
+    eventually("it has ended", || fake.ledger(|ledger| !ledger.processes[""].kill(nix::libc::SIGCONT)));
+    let killed = fake.theca(&["kill", "web"]);
+    assert_eq!((killed.code, killed.out.as_str()), (0, "web\n"), "{}", killed.err);
+    let listed = fake.theca(&["ps", "-a", "--format", "{{.Status}}"]).out;
+    assert!(listed.starts_with("Exited"), "{listed}");
+    assert_eq!(fake.theca(&["rm", "-f", "web"]).code, 0);
+    assert!(child.try_wait().unwrap().is_none(), "its reader may still come");
+    drop(stdout);
+    assert!(child.wait().unwrap().code().is_some());
+}

@@ -161,6 +161,12 @@ impl Process {
         }
     }
 
+    /// Its VM has gone under it.
+    pub fn lose(&self) {
+        *self.state.lock().unwrap() = State::Ended(137);
+        self.changed.notify_all();
+    }
+
     pub fn ended(&self) -> Option<u32> {
         match *self.state.lock().unwrap() {
             State::Ended(status) => Some(status),

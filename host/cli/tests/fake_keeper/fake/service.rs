@@ -183,7 +183,9 @@ impl task::task_ttrpc::Task for Service {
         self.called("shutdown");
         assert!(request.now);
         self.end();
-        self.ledger.lock().unwrap().processes.clear();
+        for (_, process) in self.ledger.lock().unwrap().processes.drain() {
+            process.lose();
+        }
         Ok(())
     }
 
