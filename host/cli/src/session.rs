@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::libc::{SIGINT, SIGTERM, SIGWINCH};
 
-use crate::error::of_signal;
+use crate::error::{of_container, of_signal};
 use crate::keeper::{Death, KILLED, Keeper, KeeperError};
 use crate::output::{time::now_ms, warn};
 use crate::stdio::{
@@ -35,7 +35,7 @@ pub struct Manner {
     /// What leaves a session with a terminal.
     pub detach_keys: Option<DetachKeys>,
     /// Whether signals to this command go to the process. Where they do not, those that ask to end are for this command, and
-    /// it leaves.
+    /// it leaves, or takes along a container that would not outlive it.
     pub pass_signals: bool,
     /// Whether the process dies of the last request to end. Else it is left, and runs on: it is not this command's alone.
     pub kills_in_the_end: bool,
@@ -64,6 +64,8 @@ pub enum Ended {
     Exited {
         /// Its status.
         status: u32,
+        /// The exit code for it: the status, or the signal for which this command ended the process.
+        code: u8,
         /// When, in milliseconds since 1970.
         at_ms: u64,
         /// What it wrote and nobody has read yet: to be passed on once its end has been dealt with.
@@ -145,6 +147,7 @@ impl<'a> Session<'a> {
     /// Passes everything on until the process ends or the user leaves.
     pub async fn follow(mut self, mut exit: Exit<'_>, signals: &mut Signals) -> Ended {
         let mut requests_to_end = 0;
+        let mut asked = None;
         if self.manner.pass_signals
             && let Err(error) = signals.catch_the_rest()
         {
@@ -177,7 +180,13 @@ impl<'a> Session<'a> {
                     SIGWINCH => self.resize().await,
                     signal if !self.manner.pass_signals => {
                         if Signals::asks_to_end(signal) {
-                            return Ended::Detached;
+                            if !self.manner.kills_in_the_end {
+                                return Ended::Detached;
+                            }
+                            asked = Some(signal);
+                            if let Some(end) = self.end_by_force().await {
+                                break end;
+                            }
                         }
                     }
                     signal => {
@@ -194,7 +203,9 @@ impl<'a> Session<'a> {
             }
         };
         let _ = tokio::time::timeout(PROMPT, self.pumps.outputs_ended()).await;
-        Ended::Exited { status, at_ms, rest: self.rest(requests_to_end >= PATIENCE) }
+        let code = asked.map_or_else(|| of_container(status), of_signal);
+        let hurried = asked.is_some() || requests_to_end >= PATIENCE;
+        Ended::Exited { status, code, at_ms, rest: self.rest(hurried) }
     }
 
     /// What is left of a session without a process. The terminal is this side's again.

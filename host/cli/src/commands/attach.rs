@@ -6,7 +6,6 @@ use theca_proto::theca::keeper::v1::AttachRequest;
 use super::running;
 use crate::container::settle::settle_after_end;
 use crate::container::{ContainerId, Roots, Shelf};
-use crate::error::of_container;
 use crate::output;
 use crate::session::{Ended, Manner, Session};
 use crate::stdio::{DetachKeys, Fifos, Signals};
@@ -62,12 +61,12 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
             rest.pass_on(&mut signals).await;
             Err(error.into())
         }
-        Ended::Exited { status, rest, .. } => {
+        Ended::Exited { status, code, rest, .. } => {
             keeper.failure_behind(status).await.as_deref().map(output::warn);
             drop(keeper);
             let settled = settle_after_end(&shelf, &record.id).await;
             rest.pass_on(&mut signals).await;
-            settled.map(|_| of_container(status))
+            settled.map(|_| code)
         }
     }
 }

@@ -11,7 +11,7 @@ use theca_proto::type_url;
 
 use super::running;
 use crate::container::{ContainerDir, ContainerId, Roots, Shelf};
-use crate::error::{StartError, of_container};
+use crate::error::StartError;
 use crate::keeper::{Keeper, KeeperError};
 use crate::launch;
 use crate::output;
@@ -117,11 +117,11 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
             rest.pass_on(&mut signals).await;
             Err(error.into())
         }
-        Ended::Exited { status, rest, .. } => {
+        Ended::Exited { status, code, rest, .. } => {
             keeper.failure_behind(status).await.as_deref().map(output::warn);
             forget(&keeper, &exec_id).await;
             rest.pass_on(&mut signals).await;
-            Ok(of_container(status))
+            Ok(code)
         }
     }
 }

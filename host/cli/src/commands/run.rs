@@ -11,7 +11,7 @@ use anyhow::bail;
 
 use crate::container::settle::{finish, sweep};
 use crate::container::{Held, Phase, Roots, Shelf};
-use crate::error::{FAILED, StartError, of_container};
+use crate::error::{FAILED, StartError};
 use crate::flags::{ContainerFlags, usage};
 use crate::keeper::Keeper;
 use crate::launch::{self, Launch};
@@ -141,13 +141,13 @@ pub async fn conclude(
             held.removed_on_drop(false);
             Ok(Ended::leave(signal, &format!("container {}", held.record.id.short())))
         }
-        Ended::Exited { status, at_ms, rest } => {
+        Ended::Exited { status, code, at_ms, rest } => {
             let failure = keeper.failure_behind(status).await;
             failure.as_deref().map(output::warn);
             // Before the rest: a container that has ended is not in use until somebody has read what it wrote.
             let finished = finish(held, Some(keeper), status, at_ms, failure).await;
             rest.pass_on(signals).await;
-            finished.map(|_| of_container(status))
+            finished.map(|_| code)
         }
         Ended::Lost { error, rest } => {
             let error = anyhow::Error::from(error);

@@ -65,6 +65,22 @@ fn attach_without_the_proxy_is_left_by_a_signal() {
 }
 
 #[test]
+fn without_the_proxy_the_first_request_ends_a_container_that_is_not_kept() {
+    let fake = Fake::new();
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let rootfs = fake.rootfs();
+        let run = ["run", "--rm", "--sig-proxy=false", "--read-only", "--rootfs", &rootfs];
+        let child = joined(&fake, &[&run[..], &["sh", "-c", STUBBORN]].concat());
+        send(&child, signal);
+        let done = Done::of(child.wait_with_output().unwrap());
+        assert_eq!((done.code, done.err.as_str()), (128 + signal, ""));
+        assert_eq!(sent(&fake).last().unwrap(), "kill 9");
+        assert!(fake.residue().is_empty(), "{:?}", fake.residue());
+    }
+    assert_eq!(sent(&fake).len(), 2);
+}
+
+#[test]
 fn the_third_request_to_end_leaves_a_container_that_was_attached_to() {
     let fake = Fake::new();
     assert_eq!(fake.run(&["-d", "--name", "web"], &["sh", "-c", STUBBORN]).code, 0);
