@@ -20,8 +20,16 @@ pub struct CidfileError {
 /// Writes a new file.
 pub fn write(path: &Path, id: &ContainerId) -> Result<(), CidfileError> {
     let file = OpenOptions::new().write(true).create_new(true).open(path);
-    let written = file.and_then(|mut file| file.write_all(id.as_str().as_bytes()));
-    written.map_err(|source| CidfileError { path: path.to_owned(), source })
+    file.and_then(|file| fill(path, file, id))
+        .map_err(|source| CidfileError { path: path.to_owned(), source })
+}
+
+/// Writes the id to a file that has just been made. A full disk leaves none without it.
+fn fill(path: &Path, mut file: impl Write, id: &ContainerId) -> io::Result<()> {
+    file.write_all(id.as_str().as_bytes()).inspect_err(|_| {
+        // The write's failure is the one to tell.
+        let _ = fs::remove_file(path);
+    })
 }
 
 /// Removes the file, unless it has come to name something else.
@@ -59,5 +67,16 @@ mod tests {
         fs::write(&path, "").unwrap();
         remove(&path, &one);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_not_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cid");
+        let file = OpenOptions::new().write(true).create_new(true).open(&path).unwrap();
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        drop(file);
+        assert!(fill(&path, full, &ContainerId::random().unwrap()).is_err());
+        assert!(!path.exists());
     }
 }
