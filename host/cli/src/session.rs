@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc::{SIGINT, SIGTERM, SIGWINCH};
 
@@ -23,6 +23,9 @@ const TRAILING: Duration = Duration::from_secs(10);
 const PARTING: Duration = Duration::from_millis(500);
 /// The request to end that is no longer passed on: the process has not listened to those before.
 const PATIENCE: u32 = 3;
+/// Requests to end count together while each comes this soon after the one before. One that comes later is a new one: the
+/// process has taken those before for something else, as a prompt takes Ctrl-C.
+const IN_A_ROW: Duration = Duration::from_secs(10);
 
 /// The process's end, as [`Keeper::wait`] tells it.
 pub type Exit<'a> = Pin<Box<dyn Future<Output = Result<(u32, u64), KeeperError>> + 'a>>;
@@ -92,6 +95,23 @@ impl Ended {
     }
 }
 
+/// Requests to end, as far as they count together.
+#[derive(Debug, Default)]
+struct Requests {
+    in_a_row: u32,
+    last: Option<Instant>,
+}
+
+impl Requests {
+    /// How many in a row one more makes.
+    fn one_more(&mut self, now: Instant) -> u32 {
+        let soon = self.last.is_some_and(|last| now.duration_since(last) < IN_A_ROW);
+        self.in_a_row = if soon { self.in_a_row + 1 } else { 1 };
+        self.last = Some(now);
+        self.in_a_row
+    }
+}
+
 /// Output that has arrived, or is about to, and that its reader is slow to take.
 #[derive(Debug)]
 pub struct Rest {
@@ -146,7 +166,7 @@ impl<'a> Session<'a> {
 
     /// Passes everything on until the process ends or the user leaves.
     pub async fn follow(mut self, mut exit: Exit<'_>, signals: &mut Signals) -> Ended {
-        let mut requests_to_end = 0;
+        let mut requests = Requests::default();
         let mut asked = None;
         if self.manner.pass_signals
             && let Err(error) = signals.catch_the_rest()
@@ -190,8 +210,8 @@ impl<'a> Session<'a> {
                         }
                     }
                     signal => {
-                        requests_to_end += u32::from(matches!(signal, SIGINT | SIGTERM));
-                        if requests_to_end < PATIENCE {
+                        let requested = matches!(signal, SIGINT | SIGTERM);
+                        if !requested || requests.one_more(Instant::now()) < PATIENCE {
                             to_pass.push_back(signal);
                         } else if !self.manner.kills_in_the_end {
                             return Ended::Left(signal);
@@ -204,7 +224,7 @@ impl<'a> Session<'a> {
         };
         let _ = tokio::time::timeout(PROMPT, self.pumps.outputs_ended()).await;
         let code = asked.map_or_else(|| of_container(status), of_signal);
-        let hurried = asked.is_some() || requests_to_end >= PATIENCE;
+        let hurried = asked.is_some() || requests.in_a_row >= PATIENCE;
         Ended::Exited { status, code, at_ms, rest: self.rest(hurried) }
     }
 
@@ -252,5 +272,21 @@ async fn pass(keeper: &Keeper, exec_id: &str, signal: i32) {
         && !error.is_gone()
     {
         warn(&format!("signal {signal} was not delivered: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_to_end_that_are_far_apart_do_not_add_up() {
+        let mut requests = Requests::default();
+        let mut now = Instant::now();
+        let counts = [0, 9, 9, 10, 1, 3600].map(|seconds| {
+            now += Duration::from_secs(seconds);
+            requests.one_more(now)
+        });
+        assert_eq!(counts, [1, 2, 3, 1, 2, 1]);
     }
 }
