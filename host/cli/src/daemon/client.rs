@@ -158,10 +158,8 @@ impl Daemon {
 
     /// Forgets the records of containers that a filter finds.
     pub async fn forget_containers(&self, filter: &str) -> Result<(), DaemonError> {
-        let request = containers::ListContainersRequest { filters: vec![filter.to_owned()] };
-        let found = told("list containers", self.containers.clone().list(request).await)?.containers;
-        for container in found {
-            self.forget_container(container.id).await?;
+        for id in self.of_containers(vec![filter.to_owned()], |container| container.id).await? {
+            self.forget_container(id).await?;
         }
         Ok(())
     }
@@ -169,15 +167,32 @@ impl Daemon {
     /// Ids of sandboxes that containers are in: what their records name, and their own, for one that names none has a sandbox of
     /// its own. Most of the latter are no sandbox's.
     pub async fn ids_by_containers(&self) -> Result<BTreeSet<String>, DaemonError> {
-        let request = containers::ListContainersRequest::default();
-        let records = told("list containers", self.containers.clone().list(request).await)?.containers;
+        let named = self.of_containers(Vec::new(), |container| container.sandbox).await?;
         let request = tasks::ListTasksRequest::default();
         let tasks = told("list tasks", self.tasks.clone().list(request).await)?.tasks;
-        let named = records.into_iter().map(|record| record.sandbox);
         let own = tasks
             .into_iter()
             .map(|task| if task.container_id.is_empty() { task.id } else { task.container_id });
-        Ok(named.chain(own).filter(|id| !id.is_empty()).collect())
+        Ok(named.into_iter().chain(own).filter(|id| !id.is_empty()).collect())
+    }
+
+    /// What is wanted of every container that the filters find. One record at a time: all together can be more than a message
+    /// may hold.
+    async fn of_containers(
+        &self,
+        filters: Vec<String>,
+        wanted: impl Fn(containers::Container) -> String,
+    ) -> Result<Vec<String>, DaemonError> {
+        const ASKED: &str = "list containers";
+        let request = containers::ListContainersRequest { filters };
+        let mut stream = told(ASKED, self.containers.clone().list_stream(request).await)?;
+        let mut found = Vec::new();
+        while let Some(next) =
+            stream.message().await.map_err(|status| DaemonError::calling(ASKED, &status))?
+        {
+            found.extend(next.container.map(&wanted));
+        }
+        Ok(found)
     }
 
     async fn forget_container(&self, id: String) -> Result<(), DaemonError> {
@@ -227,3 +242,7 @@ fn header(namespace: &str) -> anyhow::Result<MetadataValue<Ascii>> {
 fn told<T>(asked: &'static str, answer: Result<Response<T>, Status>) -> Result<T, DaemonError> {
     answer.map(Response::into_inner).map_err(|status| DaemonError::calling(asked, &status))
 }
+
+#[cfg(test)]
+#[path = "client_test.rs"]
+mod tests;
