@@ -225,7 +225,7 @@ fn signals_from_outside_arrive() {
     let theca = Theca::empty();
     let twins = script(
         "for signal in HUP INT USR1 USR2 TERM WINCH CONT; do trap \"echo got $signal\" $signal; done
-        trap 'echo enough; exit 9' QUIT; echo ready; while :; do sleep 0.1; done",
+        trap 'echo enough; exit 9' QUIT; echo ready; while :; do sleep 1 & wait; done",
     );
     let folder = twins.path().to_string_lossy().into_owned();
     let runc = Invocation::new("runc", &["run", "--bundle", &folder, "twins"]).start();
