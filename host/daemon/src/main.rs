@@ -61,7 +61,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     log::begin(&config.log)?;
     let _alone = Lock::take(&config.state)?;
     limits::raise_descriptors();
-    heap::share_one_heap();
+    heap::stay_small();
     // Bound before anything is recovered: a client that comes early waits for its answer rather than being turned away.
     let today = Socket::bind(&config.socket, config.group)?;
     let generations = Socket::bind(&config.generations_socket, config.group)?;

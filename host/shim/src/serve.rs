@@ -36,7 +36,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Serves on the inherited socket `listener` until the sandbox is gone.
 pub fn run(args: &Args, listener: RawFd) -> anyhow::Result<()> {
     let timeline = Timeline::begin();
-    heap::share_one_heap();
+    heap::stay_small();
     let listener = inherit::take(listener).context("no socket was passed to serve on")?;
     nix::unistd::setsid().context("failed to leave the caller's session")?;
     let (namespace, id) = args.sandbox()?;
