@@ -89,6 +89,7 @@ pub fn sandbox_info(info: SandboxInfo) -> InfoResponse {
         agent_resident_bytes: guest.agent_resident_bytes,
         paused: info.paused,
         guest_memory_bytes: guest.memory_bytes,
+        containers: info.containers.iter().map(ToString::to_string).collect(),
         vm_failure: info.vm_failure.map(|end| end.to_string()).unwrap_or_default(),
     }
 }

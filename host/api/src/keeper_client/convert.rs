@@ -109,6 +109,7 @@ pub fn info(info: wire::InfoResponse) -> Info {
         guest_used_bytes: info.guest_used_bytes,
         vm_failure: info.vm_failure,
         paused: info.paused,
+        containers: info.containers.iter().filter_map(|id| id.parse().ok()).collect(),
         phases: info.phases.into_iter().map(|phase| (phase.name, phase.at_us)).collect(),
     }
 }

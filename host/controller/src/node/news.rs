@@ -44,6 +44,9 @@ impl Node {
             news
         };
         handle.changed();
+        if news.told.iter().any(|(_, what)| matches!(what, What::Created { .. })) {
+            shared.has_come();
+        }
         for container in &news.gone {
             shared.release(&handle.namespace, container, &handle.id);
         }

@@ -232,6 +232,7 @@ async fn adopt(node: &Node, handle: &Arc<Handle>, actor: &mut Actor, keeper: Arc
                 mirror.entry.create.resources.allowance = info.allowance;
                 News { entry_changed: true, ..News::default() }
             });
+            node.await_birth(handle, &keeper, info.containers);
             // The last node may have paused or resumed it and not come to note that.
             node.stands(handle, info.paused);
         }

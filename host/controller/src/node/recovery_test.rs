@@ -377,3 +377,51 @@ async fn keepers_that_are_stuck_hold_up_a_start_once_and_not_one_after_the_other
     assert!(before.elapsed() < Duration::from_secs(30), "{:?}", before.elapsed());
     assert_eq!(bench.node.sandboxes(&bench.namespace).await.unwrap().len(), 10);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_keeper_creates_for_an_earlier_node_is_deleted_and_never_seen_again() {
+    let mut bench = Bench::new().await;
+    let ns = bench.namespace.clone();
+    bench.sandbox("pod").await;
+    let keeper = bench.keeper("pod");
+    keeper.is_creating(&container("late"));
+    keeper.is_creating(&container("never"));
+    bench.kill().await;
+    let again = bench.node.create_task(&ns, bench.task("late", Some("pod"))).await;
+    assert_eq!(kind(again.map(drop)), Kind::AlreadyExists);
+    let deleting = ["late", "never"].map(|id| {
+        let (node, ns) = (bench.node.clone(), ns.clone());
+        tokio::spawn(async move { node.delete_task(&ns, &container(id), true).await })
+    });
+    settle().await;
+    assert!(deleting.iter().all(|one| !one.is_finished()), "it may still come to be");
+    bench.make_at(&*keeper, "late").await;
+    keeper.does_not_create(&container("never"));
+    let [late, never] = deleting;
+    assert_eq!(late.await.unwrap().unwrap().exit.status, 137);
+    assert_eq!(kind(never.await.unwrap().map(drop)), Kind::NotFound);
+    assert!(keeper.containers().is_empty());
+    bench.running("never", Some("pod")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_is_deleted_while_it_is_created() {
+    let bench = Bench::new().await;
+    let ns = bench.namespace.clone();
+    bench.keepers.broken.lock().unwrap().insert("slow-create");
+    let (creating, deleting) = {
+        let create = bench.task("web", None);
+        let (one, other, ns, also) = (bench.node.clone(), bench.node.clone(), ns.clone(), ns.clone());
+        let creating = tokio::spawn(async move { one.create_task(&ns, create).await });
+        settle().await;
+        (creating, tokio::spawn(async move { other.delete_task(&also, &container("web"), false).await }))
+    };
+    settle().await;
+    assert!(!deleting.is_finished() && !creating.is_finished());
+    // Its answer may come after the end of what it made.
+    let created = creating.await.unwrap().map(drop);
+    assert!(matches!(created, Ok(()) | Err(Error::UnknownContainer(_))), "{created:?}");
+    deleting.await.unwrap().unwrap();
+    assert!(bench.node.tasks(&ns).await.unwrap().is_empty());
+    assert_eq!(bench.keepers.count(), 0);
+}

@@ -30,6 +30,8 @@ pub struct Shared {
     pub keepers: Arc<dyn Keepers>,
     pub limits: Limits,
     registry: Mutex<Registry>,
+    /// Stirs when a container came to be, or an id became free.
+    settled: watch::Sender<()>,
     work: Mutex<JoinSet<()>>,
     closing: watch::Sender<bool>,
 }
@@ -52,6 +54,7 @@ impl Shared {
             keepers,
             limits,
             registry: Mutex::default(),
+            settled: watch::Sender::default(),
             work: Mutex::default(),
             closing: watch::Sender::new(false),
         })
@@ -81,6 +84,7 @@ impl Shared {
             registry
                 .containers
                 .retain(|(namespace, _), sandbox| *namespace != handle.namespace || *sandbox != handle.id);
+            self.settled.send_replace(());
         }
     }
 
@@ -128,6 +132,23 @@ impl Shared {
         let key = (namespace.clone(), id.clone());
         if registry.containers.get(&key) == Some(sandbox) {
             registry.containers.remove(&key);
+            self.settled.send_replace(());
+        }
+    }
+
+    /// A container came to be.
+    pub fn has_come(&self) {
+        self.settled.send_replace(());
+    }
+
+    /// Waits while a container is being created.
+    pub async fn settled(&self, namespace: &Namespace, id: &ContainerId) {
+        let mut settled = self.settled.subscribe();
+        let is_there = || self.home(namespace, id).is_ok_and(|handle| handle.mirror().tasks.contains_key(id));
+        while self.is_container(namespace, id) && !is_there() {
+            if settled.changed().await.is_err() {
+                return;
+            }
         }
     }
 

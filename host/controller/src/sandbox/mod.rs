@@ -93,6 +93,8 @@ pub struct SandboxInfo {
     pub memory_mib: u64,
     /// What its containers may use of both.
     pub allowance: Allowance,
+    /// Those that are there or are being created.
+    pub containers: Vec<ContainerId>,
     /// How the VM ended, if it did and nobody asked it to.
     pub vm_failure: Option<Arc<VmEnd>>,
     /// What the guest is, if it answers.

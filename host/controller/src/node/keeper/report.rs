@@ -63,6 +63,8 @@ pub struct Info {
     pub vm_failure: String,
     /// The whole VM stands still.
     pub paused: bool,
+    /// Containers that are there or are being created.
+    pub containers: Vec<ContainerId>,
     /// Points in the start, in microseconds since the keeper began.
     pub phases: BTreeMap<String, u64>,
 }

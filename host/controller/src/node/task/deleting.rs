@@ -11,7 +11,7 @@ use super::lookup::Found;
 use crate::id::{ContainerId, Namespace};
 use crate::node::Node;
 use crate::node::error::{Error, ProcessName, Result};
-use crate::node::keeper::Phase;
+use crate::node::keeper::{Keeper, Phase};
 use crate::node::sandbox::handle::{Handle, Request};
 use crate::node::sandbox::mirror::News;
 use crate::task::state::Verb;
@@ -24,12 +24,19 @@ const NOTICE: Duration = Duration::from_secs(10);
 /// Before the end of a sandbox that could not be ended is tried again, at first and at last.
 const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a container that is being created may take until it can be deleted.
+const BIRTH: Duration = Duration::from_secs(60);
+/// How often a keeper is asked whether a container has come to be; it takes half a minute to say that it does not know yet.
+const ASKED: usize = 10;
 const SIGKILL: u32 = 9;
 
 impl Node {
     /// Forgets a task that has ended or was never started, its sandbox too if that was its own; with `force` one that runs
-    /// is killed first. Answers how it ended. Stats end here. Goes on when whoever asked has gone.
+    /// is killed first. One that is being created is waited for: whoever hears that it is not there never sees it again. Answers
+    /// how it ended. Stats end here. Goes on when whoever asked has gone.
     pub async fn delete_task(&self, namespace: &Namespace, id: &ContainerId, force: bool) -> Result<Deleted> {
+        let late = |_| Error::TimedOut { what: format!("the creation of container {id}"), limit: BIRTH };
+        timeout(BIRTH, self.shared.settled(namespace, id)).await.map_err(late)?;
         let (node, namespace, id) = (self.clone(), namespace.clone(), id.clone());
         self.detached(async move { node.deleting(&namespace, &id, force).await }).await
     }
@@ -95,6 +102,39 @@ impl Node {
         for container in containers {
             let (node, handle) = (self.clone(), handle.clone());
             self.shared.spawn(async move { node.delete_unwanted(&handle, &container).await });
+        }
+    }
+
+    /// Waits for `containers` that a keeper is creating for an earlier process: their ids are taken until they are there, or are not.
+    pub(in crate::node) fn await_birth(
+        &self,
+        handle: &Arc<Handle>,
+        keeper: &Arc<dyn Keeper>,
+        containers: Vec<ContainerId>,
+    ) {
+        for id in containers {
+            // If somebody else was quicker, that is the one.
+            if handle.mirror().tasks.contains_key(&id)
+                || self.shared.reserve(&handle.namespace, &id, &handle.id).is_err()
+            {
+                continue;
+            }
+            let (node, handle, keeper) = (self.clone(), handle.clone(), keeper.clone());
+            self.shared.spawn(async move {
+                for _ in 0..ASKED {
+                    match keeper.processes(&id).await {
+                        Err(error) if !error.is_not_found() && !error.is_gone() => {
+                            debug!(container = %id, %error, "not created yet")
+                        }
+                        _ => break,
+                    }
+                }
+                let _ = node.catch_up(&handle, &keeper).await;
+                let mirror = handle.mirror();
+                if !mirror.tasks.contains_key(&id) {
+                    node.shared.release(&handle.namespace, &id, &handle.id);
+                }
+            });
         }
     }
 

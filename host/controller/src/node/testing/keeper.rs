@@ -35,6 +35,8 @@ pub struct FakeKeeper {
 #[derive(Default)]
 struct State {
     tasks: BTreeMap<ContainerId, Task>,
+    /// Those that are being created for whoever has gone meanwhile.
+    coming: BTreeSet<ContainerId>,
     events: Vec<Happening>,
     pids: u32,
     gone: bool,
@@ -160,12 +162,14 @@ impl Keeper for FakeKeeper {
                 false => Err(refused(Kind::Internal, "the sandbox's VM did not start: no machine today")),
             };
         }
+        self.pause_for("slow-create").await;
         let mut state = self.guest("create")?;
         if state.tasks.contains_key(&new.container) {
             return Err(refused(Kind::AlreadyExists, "it exists"));
         }
         let pid = state.pid();
         let init = Proc::new(pid, table::Phase::Created, new.io);
+        state.coming.remove(&new.container);
         state.tasks.insert(new.container.clone(), Task { init, execs: BTreeMap::new() });
         self.tell(&mut state, Some(&new.container), None, pid, Happened::Created { bundle: new.bundle });
         Ok(())
@@ -235,6 +239,7 @@ impl Keeper for FakeKeeper {
     }
 
     async fn processes(&self, id: &ContainerId) -> Answer<Vec<ProcessReport>> {
+        self.has_come(id).await;
         let mut state = self.state("processes")?;
         let task = state.task(id)?;
         let execs = task.execs.iter().map(|(exec, proc)| proc.report(Some(exec.clone())));
@@ -277,9 +282,10 @@ impl Keeper for FakeKeeper {
     }
 
     async fn info(&self) -> Answer<Info> {
-        let (allowance, paused) = {
+        let (allowance, paused, containers) = {
             let state = self.state("info")?;
-            (state.allowance, state.frozen)
+            let containers = state.tasks.keys().chain(&state.coming).cloned().collect();
+            (state.allowance, state.frozen, containers)
         };
         let kernel_release = "6.12".into();
         Ok(Info {
@@ -290,6 +296,7 @@ impl Keeper for FakeKeeper {
             kernel_release,
             paused,
             allowance,
+            containers,
             ..Info::default()
         })
     }

@@ -53,6 +53,7 @@ impl Actor {
             vcpus: self.setup.options.vcpus,
             memory_mib: self.setup.options.memory_mib,
             allowance: self.setup.options.allowance,
+            containers: self.tasks.keys().cloned().collect(),
             vm_failure: self.vm_end().filter(|end| !end.is_orderly()),
             guest: None,
             timeline: self.setup.timeline.points(),

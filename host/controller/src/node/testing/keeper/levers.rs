@@ -38,6 +38,23 @@ impl FakeKeeper {
         self.state.lock().unwrap().tasks.keys().cloned().collect()
     }
 
+    /// A container is being created, until a create or [`FakeKeeper::does_not_create`].
+    pub fn is_creating(&self, id: &ContainerId) {
+        self.state.lock().unwrap().coming.insert(id.clone());
+    }
+
+    /// It does not come to be.
+    pub fn does_not_create(&self, id: &ContainerId) {
+        self.state.lock().unwrap().coming.remove(id);
+        self.next.send_modify(|_| ());
+    }
+
+    /// Waits until a container is there, or is not.
+    pub(super) async fn has_come(&self, id: &ContainerId) {
+        let coming = || self.state.lock().unwrap().coming.contains(id);
+        let _ = self.next.subscribe().wait_for(|_| !coming()).await;
+    }
+
     /// SIGKILL: nobody is told anything.
     pub fn die(&self) {
         self.state.lock().unwrap().gone = true;
