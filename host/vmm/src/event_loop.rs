@@ -182,6 +182,10 @@ enum Turn {
 
 impl Shared {
     fn turn(&self, timeout_ms: i32, batch: usize) -> io::Result<Turn> {
+        // Also before waiting: this thread may have emptied the eventfd that was to wake it.
+        if !self.pass_gate() {
+            return Ok(Turn::Stopped);
+        }
         let mut events = [EpollEvent::default(); BATCH];
         let count = match self.epoll.wait(timeout_ms, &mut events[..batch]) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
@@ -226,6 +230,10 @@ impl Shared {
     /// Waits while paused; false means stop.
     fn pass_gate(&self) -> bool {
         let mut gate = self.gate();
+        if gate.mode != Mode::Running {
+            // One thread wakes the next. Fails only when the counter is full, and then it is awake anyway.
+            let _ = self.wake.write(1);
+        }
         if gate.mode == Mode::Paused {
             gate.parked += 1;
             self.changed.notify_all();
