@@ -44,7 +44,7 @@ pub struct Ready {
 /// When a descriptor is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// As long as it is readable. For eventfds, timers and listeners, which one read empties.
+    /// As long as it is readable, which several threads may be told at once. For timers and listeners, which one read empties.
     Readable,
     /// Once per change in either direction: registered once, never modified, the subscriber remembers.
     Edges,

@@ -89,7 +89,9 @@ fn a_thread_that_is_away_holds_up_a_pause_and_nothing_else() {
     away.entered.read().unwrap();
 
     let (counter, fd) = counter();
-    let watched = watch(&handle, &counter, fd);
+    // Of a descriptor that is just readable two threads may hear at once.
+    let subscriber: Weak<dyn Subscriber> = Arc::downgrade(&(counter.clone() as Arc<dyn Subscriber>));
+    let watched = handle.register(fd, Interest::Writes, subscriber, 7).unwrap();
     watched.write(1).unwrap();
     while counter.calls.load(Ordering::SeqCst) == 0 {
         thread::yield_now();
