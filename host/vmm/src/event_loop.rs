@@ -1,7 +1,7 @@
-//! One thread that waits for descriptors on behalf of devices.
+//! Threads that wait for descriptors on behalf of devices.
 //!
-//! The "devices" thread runs one loop for all devices that never block; each disk has a loop of its own, because a
-//! read of a file may block. Anyone may register a descriptor at any time through a [`Handle`]: epoll itself is safe
+//! The "devices" thread runs one loop for all devices that never block. Disks, whose files may block, share a loop of several
+//! threads: each takes one event, serves it to its end, however long that takes, and comes back. Anyone may register a descriptor at any time through a [`Handle`]: epoll itself is safe
 //! to change while another thread waits in it, so a device needs no message to its loop to watch one descriptor more.
 //!
 //! ```text
@@ -23,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-/// Events taken from the kernel at once.
+/// Events that a loop's only thread takes from the kernel at once. One of several takes a single event, for it may be away long.
 const BATCH: usize = 32;
 /// Source number of the loop's own eventfd.
 const WAKE: u64 = 0;
@@ -44,13 +44,15 @@ pub struct Ready {
 /// When a descriptor is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// As long as it is readable. For eventfds, timers and listeners, which one read empties.
+    /// As long as it is readable, which several threads may be told at once. For timers and listeners, which one read empties.
     Readable,
     /// Once per change in either direction: registered once, never modified, the subscriber remembers.
     Edges,
+    /// An eventfd is written to, which nobody needs to read. Writes in quick succession may be told once, after the last.
+    Writes,
 }
 
-/// Who is told. Called on the loop's thread, one call at a time, and not while the loop is paused.
+/// Who is told. Called on the loop's threads, by each one call at a time, and not while the loop is paused.
 pub trait Subscriber: Send + Sync {
     /// `token` is what the subscriber chose when it registered.
     fn ready(&self, token: u64, ready: Ready);
@@ -70,10 +72,10 @@ enum Mode {
 
 struct Gate {
     mode: Mode,
-    /// A thread is inside [`EventLoop::run`] or [`EventLoop::turn`].
-    live: bool,
-    /// That thread waits here.
-    parked: bool,
+    /// Threads inside [`EventLoop::run`] or [`EventLoop::turn`].
+    live: usize,
+    /// Those of them that wait here.
+    parked: usize,
 }
 
 struct Shared {
@@ -85,8 +87,9 @@ struct Shared {
     changed: Condvar,
 }
 
-/// The waiting side; whoever owns it lends it a thread.
+/// The waiting side; whoever owns it lends it threads.
 pub struct EventLoop {
+    threads: usize,
     shared: Arc<Shared>,
 }
 
@@ -111,21 +114,32 @@ struct Registration {
 }
 
 impl EventLoop {
-    /// A loop that watches nothing yet.
+    /// A loop for one thread that watches nothing yet.
     pub fn new() -> io::Result<Self> {
+        Self::for_threads(1)
+    }
+
+    /// The same for several threads.
+    pub fn for_threads(threads: usize) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         let wake = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         epoll.ctl(ControlOperation::Add, wake.as_raw_fd(), EpollEvent::new(EventSet::IN, WAKE))?;
         Ok(Self {
+            threads,
             shared: Arc::new(Shared {
                 epoll,
                 wake,
                 sources: Mutex::new(HashMap::new()),
                 next_source: AtomicU64::new(WAKE + 1),
-                gate: Mutex::new(Gate { mode: Mode::Running, live: false, parked: false }),
+                gate: Mutex::new(Gate { mode: Mode::Running, live: 0, parked: 0 }),
                 changed: Condvar::new(),
             }),
         })
+    }
+
+    /// How many threads are to [`run`](Self::run) it.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// A handle to register with and to control the loop.
@@ -133,26 +147,27 @@ impl EventLoop {
         Handle { shared: self.shared.clone() }
     }
 
-    /// Serves until [`Handle::stop`]. Fails only if waiting itself fails.
+    /// Serves until [`Handle::stop`]; called on each of its threads. Fails only if waiting itself fails.
     pub fn run(&self) -> io::Result<()> {
-        self.shared.set_live(true);
+        let batch = if self.threads > 1 { 1 } else { BATCH };
+        self.shared.change_live(|live| live + 1);
         let result = loop {
-            match self.shared.turn(-1) {
+            match self.shared.turn(-1, batch) {
                 Ok(Turn::Stopped) => break Ok(()),
                 Ok(Turn::Served(_)) => {}
                 Err(error) => break Err(error),
             }
         };
-        self.shared.set_live(false);
+        self.shared.change_live(|live| live - 1);
         result
     }
 
     /// Waits at most `timeout_ms` for one batch and serves it; answers how many events there were. For callers that
     /// drive devices on their own thread.
     pub fn turn(&self, timeout_ms: i32) -> io::Result<usize> {
-        self.shared.set_live(true);
-        let turn = self.shared.turn(timeout_ms);
-        self.shared.set_live(false);
+        self.shared.change_live(|live| live + 1);
+        let turn = self.shared.turn(timeout_ms, BATCH);
+        self.shared.change_live(|live| live - 1);
         match turn? {
             Turn::Served(count) => Ok(count),
             Turn::Stopped => Ok(0),
@@ -166,9 +181,13 @@ enum Turn {
 }
 
 impl Shared {
-    fn turn(&self, timeout_ms: i32) -> io::Result<Turn> {
+    fn turn(&self, timeout_ms: i32, batch: usize) -> io::Result<Turn> {
+        // Also before waiting: this thread may have emptied the eventfd that was to wake it.
+        if !self.pass_gate() {
+            return Ok(Turn::Stopped);
+        }
         let mut events = [EpollEvent::default(); BATCH];
-        let count = match self.epoll.wait(timeout_ms, &mut events) {
+        let count = match self.epoll.wait(timeout_ms, &mut events[..batch]) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             other => other?,
         };
@@ -211,17 +230,24 @@ impl Shared {
     /// Waits while paused; false means stop.
     fn pass_gate(&self) -> bool {
         let mut gate = self.gate();
-        while gate.mode == Mode::Paused {
-            gate.parked = true;
-            self.changed.notify_all();
-            gate = self.changed.wait(gate).unwrap_or_else(PoisonError::into_inner);
+        if gate.mode != Mode::Running {
+            // One thread wakes the next. Fails only when the counter is full, and then it is awake anyway.
+            let _ = self.wake.write(1);
         }
-        gate.parked = false;
+        if gate.mode == Mode::Paused {
+            gate.parked += 1;
+            self.changed.notify_all();
+            while gate.mode == Mode::Paused {
+                gate = self.changed.wait(gate).unwrap_or_else(PoisonError::into_inner);
+            }
+            gate.parked -= 1;
+        }
         gate.mode != Mode::Stopped
     }
 
-    fn set_live(&self, live: bool) {
-        self.gate().live = live;
+    fn change_live(&self, change: impl FnOnce(usize) -> usize) {
+        let mut gate = self.gate();
+        gate.live = change(gate.live);
         self.changed.notify_all();
     }
 
@@ -257,6 +283,7 @@ impl Handle {
         let source = self.shared.next_source.fetch_add(1, Ordering::Relaxed);
         let events = match interest {
             Interest::Readable => EventSet::IN,
+            Interest::Writes => EventSet::IN | EventSet::EDGE_TRIGGERED,
             Interest::Edges => {
                 EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED
             }
@@ -272,11 +299,11 @@ impl Handle {
         Ok(Registered { registration, fd })
     }
 
-    /// Parks the loop between two callbacks and returns when it is parked. A loop that does not run yet parks before
-    /// its first callback. Idempotent; never call it on the loop's own thread.
+    /// Parks each of the loop's threads between two callbacks and returns when all are parked. One that does not run yet parks
+    /// before its first callback. Idempotent; never call it on a thread of the loop.
     pub fn pause(&self) {
         let mut gate = self.shared.set_mode(Mode::Paused);
-        while gate.mode == Mode::Paused && gate.live && !gate.parked {
+        while gate.mode == Mode::Paused && gate.parked < gate.live {
             gate = self.shared.changed.wait(gate).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -324,78 +351,5 @@ impl<F> DerefMut for Registered<F> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::thread;
-    use std::time::Duration;
-
-    use super::*;
-
-    struct Counter {
-        fd: EventFd,
-        calls: AtomicUsize,
-    }
-
-    impl Subscriber for Counter {
-        fn ready(&self, token: u64, ready: Ready) {
-            assert_eq!((token, ready.readable), (7, true));
-            self.fd.read().unwrap();
-            self.calls.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    fn counter() -> (Arc<Counter>, EventFd) {
-        let fd = EventFd::new(EFD_NONBLOCK).unwrap();
-        (Arc::new(Counter { fd: fd.try_clone().unwrap(), calls: AtomicUsize::new(0) }), fd)
-    }
-
-    fn watch(handle: &Handle, counter: &Arc<Counter>, fd: EventFd) -> Registered<EventFd> {
-        let subscriber: Weak<dyn Subscriber> = Arc::downgrade(&(counter.clone() as Arc<dyn Subscriber>));
-        handle.register(fd, Interest::Readable, subscriber, 7).unwrap()
-    }
-
-    #[test]
-    fn a_registered_descriptor_is_reported_until_its_registration_is_dropped() {
-        let events = EventLoop::new().unwrap();
-        let (counter, fd) = counter();
-        let watched = watch(&events.handle(), &counter, fd);
-        watched.write(1).unwrap();
-        assert_eq!(events.turn(1000).unwrap(), 1);
-        assert_eq!(counter.calls.load(Ordering::SeqCst), 1);
-        let fd = watched.try_clone().unwrap();
-        drop(watched);
-        fd.write(1).unwrap();
-        assert_eq!(events.turn(0).unwrap(), 0);
-    }
-
-    #[test]
-    fn a_paused_loop_serves_nothing_until_it_is_resumed() {
-        let events = EventLoop::new().unwrap();
-        let handle = events.handle();
-        let (counter, fd) = counter();
-        let watched = watch(&handle, &counter, fd);
-        let thread = thread::spawn(move || events.run());
-        handle.pause();
-        handle.pause();
-        watched.write(1).unwrap();
-        thread::sleep(Duration::from_millis(20));
-        assert_eq!(counter.calls.load(Ordering::SeqCst), 0);
-        handle.resume();
-        while counter.calls.load(Ordering::SeqCst) == 0 {
-            thread::yield_now();
-        }
-        handle.stop();
-        thread.join().unwrap().unwrap();
-    }
-
-    #[test]
-    fn stopping_a_paused_loop_ends_its_thread() {
-        let events = EventLoop::new().unwrap();
-        let handle = events.handle();
-        let thread = thread::spawn(move || events.run());
-        handle.pause();
-        handle.stop();
-        handle.pause();
-        thread.join().unwrap().unwrap();
-    }
-}
+#[path = "event_loop_test.rs"]
+mod tests;

@@ -11,7 +11,7 @@ use common::payload::Payload;
 use common::{Guest, kvm, wait_for};
 use theca_vmm::jail::filters::ThreadKind;
 use theca_vmm::jail::seccomp;
-use theca_vmm_protocol::Request;
+use theca_vmm_protocol::{Disk, DiskSlot, Request};
 
 fn status(path: &str) -> BTreeMap<String, String> {
     let text = fs::read_to_string(path).unwrap();
@@ -24,6 +24,8 @@ fn every_thread_runs_filtered_and_without_privileges() {
     let Some(kvm) = kvm() else { return };
     let mut guest = Guest::new(kvm, &Payload::new().print_for_ever(b'x').pvh());
     guest.config.vcpus = 2;
+    let file = guest.add(common::file(&[0; 512]));
+    guest.config.disks = vec![DiskSlot::Disk(Disk { file, read_only: false, serial: "disk".into() })];
     let mut vmm = guest.configure();
     vmm.request(&Request::Start, &[]);
     let mut names = Vec::new();
@@ -43,7 +45,7 @@ fn every_thread_runs_filtered_and_without_privileges() {
         }
     }
     names.sort();
-    assert_eq!(names, ["devices", "theca-vmm", "vcpu-0", "vcpu-1"]);
+    assert_eq!(names, ["blk-0", "blk-1", "blk-2", "devices", "theca-vmm", "vcpu-0", "vcpu-1"]);
 }
 
 #[test]

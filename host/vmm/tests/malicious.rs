@@ -208,6 +208,35 @@ fn ranges_outside_the_disk_clear_nothing_and_the_rest_is_cleared() {
     assert_eq!(printed(guest), expected);
 }
 
+/// Offers a read of the whole disk `count` times at once, from `position` on, in one and the same chain.
+fn same_read(payload: Payload, position: u32, count: u32) -> Payload {
+    let payload = payload
+        .store_bytes(BUFFER, &[0; 16])
+        .descriptor((DISK, 0, 0), BUFFER.into(), 16, NEXT, 1)
+        .descriptor((DISK, 0, 1), u64::from(BUFFER) + 0x1000, 1024, NEXT | WRITE, 2)
+        .descriptor((DISK, 0, 2), u64::from(BUFFER) + 0x100, 1, WRITE, 0);
+    (0..count).fold(payload, |payload, nth| payload.offer(DISK, 0, position + nth, 0))
+}
+
+#[test]
+fn a_chain_that_is_in_flight_many_times_is_answered_as_often() {
+    let payload = same_read(Payload::new().start_device(DISK, 1), 0, 8)
+        .wait_used(DISK, 0, 8)
+        .print_memory(BUFFER + 0x1000, 4)
+        .print_status(DISK);
+    let Some(guest) = with_disk(payload, false) else { return };
+    assert_eq!(printed(guest), b"disk\x0f");
+}
+
+#[test]
+fn a_disk_that_is_reset_while_it_works_starts_anew() {
+    let round = same_read(Payload::new().start_device(DISK, 1), 0, 4);
+    let payload = Payload::new().repeat(30, round).start_device(DISK, 1);
+    let payload = disk_request(payload, 0, 0, 0, 512).print_memory(BUFFER + 0x1000, 4).print_status(DISK);
+    let Some(guest) = with_disk(payload, false) else { return };
+    assert_eq!(printed(guest), b"\0disk\x0f");
+}
+
 fn with_vsock(payload: Payload) -> Option<(Guest, tempfile::TempDir)> {
     let folder = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(folder.path().join("vsock")).unwrap();

@@ -4,9 +4,9 @@ use libc::{
     SYS_accept4, SYS_brk, SYS_clock_gettime, SYS_close, SYS_epoll_ctl, SYS_epoll_wait, SYS_exit,
     SYS_exit_group, SYS_fallocate, SYS_fdatasync, SYS_ftruncate, SYS_futex, SYS_getpid, SYS_getrandom,
     SYS_ioctl, SYS_lseek, SYS_madvise, SYS_mmap, SYS_mremap, SYS_munmap, SYS_poll, SYS_prctl, SYS_pread64,
-    SYS_preadv, SYS_prlimit64, SYS_pwrite64, SYS_pwritev, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmsg,
-    SYS_restart_syscall, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_yield, SYS_sendmsg, SYS_shutdown,
-    SYS_sigaltstack, SYS_socketpair, SYS_tgkill, SYS_timerfd_settime, SYS_write,
+    SYS_preadv, SYS_preadv2, SYS_prlimit64, SYS_pwrite64, SYS_pwritev, SYS_read, SYS_readv, SYS_recvfrom,
+    SYS_recvmsg, SYS_restart_syscall, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_yield, SYS_sendmsg,
+    SYS_shutdown, SYS_sigaltstack, SYS_socketpair, SYS_tgkill, SYS_timerfd_settime, SYS_write,
 };
 
 #[cfg(debug_assertions)]
@@ -24,7 +24,7 @@ pub enum ThreadKind {
     Vcpu,
     /// The event loop of vsock, console and rng.
     Devices,
-    /// The event loop of one disk, or of the slots that began empty.
+    /// The event loop of the disks: one of its threads.
     Disk,
 }
 
@@ -179,6 +179,7 @@ const DISK: &[Rule] = &[
     call(SYS_epoll_ctl, "event loop"),
     call(SYS_read, "eventfds"),
     call(SYS_preadv, "disk reads"),
+    with(SYS_preadv2, &[(5, Is(libc::RWF_NOWAIT as u64))], "disk reads of what is in the page cache"),
     call(SYS_pwritev, "disk writes"),
     call(SYS_fdatasync, "disk flush"),
     call(SYS_fallocate, "discard and write zeroes"),

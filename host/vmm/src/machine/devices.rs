@@ -19,7 +19,7 @@ use crate::virtio::blk::{self, Block};
 use crate::virtio::console::Console;
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::{self, Vsock};
-use crate::virtio::{DeviceState, Interrupt, MmioTransport, VirtioDevice};
+use crate::virtio::{DeviceState, Helpers, Interrupt, MmioTransport, VirtioDevice};
 
 /// What devices are made of.
 pub struct Plan {
@@ -52,11 +52,11 @@ pub struct Devices {
     vsock: Option<Arc<vsock::Counters>>,
 }
 
-/// An event loop that still needs its thread.
+/// An event loop that still needs its threads.
 pub struct Loop {
-    /// Its thread's name.
-    pub name: String,
-    /// What its thread may do.
+    /// Name of its thread, of several the beginning of theirs.
+    pub name: &'static str,
+    /// What they may do.
     pub kind: ThreadKind,
     /// The loop.
     pub events: EventLoop,
@@ -77,6 +77,9 @@ const NO_DISKS: usize = 4;
 
 const _: () = assert!(NO_DISKS + MAX_DISKS <= layout::LINES, "a disk shares its interrupt line");
 
+/// Threads for disks beyond one for each slot: with them a disk has three requests in flight.
+const DISK_HELPERS: usize = 2;
+
 /// How many MMIO slots `plan` takes.
 pub fn count(plan: &Plan) -> usize {
     2 + usize::from(plan.vsock.is_some()) + usize::from(plan.rng) + plan.disks.len()
@@ -90,7 +93,7 @@ pub fn build(
 ) -> Result<(Devices, Vec<Loop>), DevicesError> {
     let shared = EventLoop::new().map_err(|error| DevicesError::Create("event loop", error))?;
     let events = shared.handle();
-    let mut loops = vec![Loop { name: "devices".into(), kind: ThreadKind::Devices, events: shared }];
+    let mut loops = vec![Loop { name: "devices", kind: ThreadKind::Devices, events: shared }];
     let mut transports = Vec::with_capacity(count(&plan));
     let mut add = |name, device: Box<dyn VirtioDevice>, events: &event_loop::Handle| {
         let create = |error| DevicesError::Create(name, error);
@@ -121,22 +124,14 @@ pub fn build(
         vsock_counters = Some(device.counters());
         add("vsock", Box::new(device), &events)?;
     }
-    // A disk that is there gets a thread of its own. Slots that may never get one share one: a thread with its filter is
-    // most of what an empty slot costs.
-    let mut spare = None;
-    let mut new_loop = |name: String| {
-        let events = EventLoop::new().map_err(|error| DevicesError::Create("disk", error))?;
-        let handle = events.handle();
-        loops.push(Loop { name, kind: ThreadKind::Disk, events });
-        Ok::<_, DevicesError>(handle)
-    };
-    for (index, slot) in plan.disks.iter().enumerate() {
-        let events = match (slot.disk(), &spare) {
-            (Some(_), _) => new_loop(format!("blk-{index}"))?,
-            (None, Some(shared)) => event_loop::Handle::clone(shared),
-            (None, None) => spare.insert(new_loop("blk-spare".into())?).clone(),
-        };
-        add("disk", Box::new(Block::new(slot.clone())), &events)?;
+    if !plan.disks.is_empty() {
+        let events = EventLoop::for_threads(plan.disks.len() + DISK_HELPERS)
+            .map_err(|error| DevicesError::Create("disk", error))?;
+        let helpers = Helpers::new(DISK_HELPERS);
+        for slot in &plan.disks {
+            add("disk", Box::new(Block::new(slot.clone(), helpers.clone())), &events.handle())?;
+        }
+        loops.push(Loop { name: "blk", kind: ThreadKind::Disk, events });
     }
     let handles = loops.iter().map(|one| one.events.handle()).collect();
     Ok((Devices { transports, loops: handles, disks: plan.disks, vsock: vsock_counters }, loops))

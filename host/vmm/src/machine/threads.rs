@@ -57,20 +57,25 @@ pub fn spawn_vcpus(
     Ok((0u8..).zip(vcpus).map(spawn).collect::<Result<Vec<_>, VcpuError>>()?)
 }
 
-/// Gives each event loop its thread.
+/// Gives each event loop its threads.
 pub fn spawn_loops(loops: Vec<Loop>) -> Result<(), ThreadError> {
     let devices = seccomp::compile(ThreadKind::Devices);
     let disks = seccomp::compile(ThreadKind::Disk);
     for Loop { name, kind, events } in loops {
-        let filter = if kind == ThreadKind::Disk { disks.clone() } else { devices.clone() };
-        let body = move || {
-            confine(&filter);
-            if let Err(error) = events.run() {
-                eprintln!("theca-vmm: event loop failed: {error}");
-                std::process::abort();
-            }
-        };
-        named(&name).spawn(body).map_err(ThreadError::starting(name))?;
+        let events = Arc::new(events);
+        for number in 0..events.threads() {
+            let name = if events.threads() > 1 { format!("{name}-{number}") } else { name.to_owned() };
+            let filter = if kind == ThreadKind::Disk { disks.clone() } else { devices.clone() };
+            let events = events.clone();
+            let body = move || {
+                confine(&filter);
+                if let Err(error) = events.run() {
+                    eprintln!("theca-vmm: event loop failed: {error}");
+                    std::process::abort();
+                }
+            };
+            named(&name).spawn(body).map_err(ThreadError::starting(name))?;
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Weak;
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_ids;
 
-use super::{ConfigSpace, Queue, QueueError};
+use super::{ConfigSpace, Overlap, Queue, QueueError};
 use crate::event_loop::{Handle, Interest, Ready, Registered, Subscriber};
 use crate::memory::GuestMemory;
 
@@ -70,8 +70,15 @@ pub trait VirtioDevice: Send {
         Ok(())
     }
 
-    /// The driver kicked queue `index`.
-    fn serve(&mut self, index: usize, active: &mut Active) -> Result<(), DeviceError>;
+    /// The driver kicked queue `index`. Not called if there is an [`overlap`](Self::overlap).
+    fn serve(&mut self, _index: usize, _active: &mut Active) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// For a device whose requests may take long: who serves them instead, several at once. Always the same.
+    fn overlap(&self) -> Option<Overlap> {
+        None
+    }
 
     /// A descriptor that the device watches is ready.
     fn fd_ready(&mut self, _token: u64, _ready: Ready, _active: &mut Active) -> Result<(), DeviceError> {

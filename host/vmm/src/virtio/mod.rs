@@ -8,7 +8,8 @@
 //! ```
 //!
 //! - [`transport`]: the registers a driver sees and the state machine behind them; queue registers freeze at activation.
-//! - `runner`: joins one device to one event loop; everything that all devices do alike.
+//! - `runner`: joins one device to one event loop; everything that all devices do alike. Its `overlap` serves several requests at
+//!   once, for disks.
 //! - [`device`]: the trait. A device is its features, its configuration space and its requests, nothing else.
 //! - [`queue`], [`buffers`]: rings turned into requests, with every bound that a hostile driver must meet.
 //! - [`blk`], [`vsock`], [`rng`], [`console`], [`balloon`]: the devices.
@@ -36,5 +37,6 @@ pub use config_space::ConfigSpace;
 pub use device::{Active, DeviceError, DeviceId, VirtioDevice};
 pub use interrupt::Interrupt;
 pub use queue::{Chain, Placement, Queue, QueueError, Served};
+pub use runner::{Helpers, Overlap, Requests};
 pub use state::{DeviceState, RestoreError};
 pub use transport::MmioTransport;

@@ -9,6 +9,8 @@
 //! - a ring or chain that breaks these rules is a [`QueueError`]: the device stops and needs a reset. Errors within
 //!   a well-formed chain are the device's own matter.
 //!
+//! A device whose requests may take long has them taken and answered one by one instead, in any order (`runner`'s `overlap`).
+//!
 //! Interrupts and kicks are kept few: with EVENT_IDX each side says from which entry on it wants to hear again.
 
 use std::sync::Arc;
@@ -82,6 +84,15 @@ pub struct Chain<'m> {
     pub writable: Buffers<'m>,
 }
 
+/// A chain that is served while the queue goes on.
+#[derive(Debug)]
+pub(super) struct Taken<'m> {
+    /// First descriptor: what its answer names.
+    pub head: u16,
+    /// The chain.
+    pub chain: Chain<'m>,
+}
+
 /// What became of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
@@ -143,7 +154,7 @@ impl Queue {
             used_ring: placement.used,
         };
         let ring = Ring::try_from(state).map_err(broken)?;
-        // Served chains are answered before the next one is taken, so more taken than answered is no state of ours.
+        // A queue is saved when everything taken has been answered, so more taken than answered is no state of ours.
         let served_but_unanswered = placement.next_available.wrapping_sub(placement.next_used);
         if !ring.is_valid(&memory) || placement.available == 0 || served_but_unanswered != 0 {
             return Err(broken(virtio_queue::Error::QueueNotReady));
@@ -179,8 +190,7 @@ impl Queue {
                 Ok(Stop::Empty) => {}
                 Ok(Stop::PutOff) => break Ok(()),
                 Ok(Stop::Turn) => {
-                    // Fails only when the counter is full, and then the kick is pending anyway.
-                    let _ = self.kick.write(1);
+                    self.call_again();
                     break Ok(());
                 }
                 Err(error) => break Err(error),
@@ -192,6 +202,42 @@ impl Queue {
         };
         self.signal()?;
         result
+    }
+
+    /// Entries.
+    pub(super) fn size(&self) -> u16 {
+        self.ring.size()
+    }
+
+    /// Takes the next chain, to be served while others are and answered by [`Queue::answer`], in any order. `memory` is the
+    /// queue's own, borrowed from where it stays. `None` when there is none: then the driver kicks or has kicked.
+    pub(super) fn take<'m>(&mut self, memory: &'m GuestMemory) -> Result<Option<Taken<'m>>, QueueError> {
+        self.ring.disable_notification(memory).map_err(|source| self.broken(source))?;
+        let next = match self.ring.iter(memory) {
+            Ok(mut available) => available.next(),
+            Err(source) => return Err(self.broken(source)),
+        };
+        if let Some(descriptors) = next {
+            let head = descriptors.head_index();
+            return Ok(Some(Taken { head, chain: walk(self.number, memory, descriptors)? }));
+        }
+        self.offer_rest()?;
+        Ok(None)
+    }
+
+    /// Tells the driver what was answered, and lets another thread have what is available now and from now on.
+    pub(super) fn offer_rest(&mut self) -> Result<(), QueueError> {
+        // True when chains are there that the driver may not have kicked for.
+        if self.ring.enable_notification(&self.memory).map_err(|source| self.broken(source))? {
+            self.call_again();
+        }
+        self.signal()
+    }
+
+    /// As if the driver kicked.
+    pub(super) fn call_again(&self) {
+        // Fails only when the counter is full, and then the kick is pending anyway.
+        let _ = self.kick.write(1);
     }
 
     fn handle_available<E: From<QueueError>>(
@@ -221,14 +267,15 @@ impl Queue {
         }
     }
 
-    fn answer(&mut self, head: u16, written: u32) -> Result<(), QueueError> {
+    /// Gives a chain back with `written` bytes written. The driver may hear of it later.
+    pub(super) fn answer(&mut self, head: u16, written: u32) -> Result<(), QueueError> {
         self.ring.add_used(&self.memory, head, written).map_err(|source| self.broken(source))?;
         self.unsignalled += 1;
         if self.unsignalled >= SIGNAL_EVERY { self.signal() } else { Ok(()) }
     }
 
     /// Interrupts the driver if it wants to know of what was answered.
-    fn signal(&mut self) -> Result<(), QueueError> {
+    pub(super) fn signal(&mut self) -> Result<(), QueueError> {
         if self.unsignalled == 0 {
             return Ok(());
         }

@@ -4,6 +4,8 @@
 
 #![allow(missing_docs, dead_code, reason = "every test binary uses another part of it")]
 
+use std::sync::Arc;
+
 use theca_vmm::event_loop::EventLoop;
 use theca_vmm::memory::GuestMemory;
 use theca_vmm::virtio::{Interrupt, MmioTransport, VirtioDevice};
@@ -49,7 +51,7 @@ struct DriverQueue {
 pub struct Machine {
     pub memory: GuestMemory,
     pub transport: MmioTransport,
-    pub events: EventLoop,
+    pub events: Arc<EventLoop>,
     pub interrupt: Interrupt,
     queues: Vec<DriverQueue>,
     next_buffer: u64,
@@ -65,8 +67,12 @@ impl Machine {
 
     /// The device as it comes out of a reset.
     pub fn cold(device: Box<dyn VirtioDevice>) -> Self {
+        Self::on(Arc::new(EventLoop::new().unwrap()), device)
+    }
+
+    /// The same, served by a loop that may serve others.
+    pub fn on(events: Arc<EventLoop>, device: Box<dyn VirtioDevice>) -> Self {
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), RAM as usize)]).unwrap();
-        let events = EventLoop::new().unwrap();
         let interrupt = Interrupt::new().unwrap();
         let sizes = device.queue_sizes();
         let queues = sizes.iter().map(|size| DriverQueue { size: *size, ..DriverQueue::default() }).collect();

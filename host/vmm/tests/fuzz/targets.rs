@@ -13,7 +13,8 @@ use theca_vmm::virtio::rng::Rng;
 use theca_vmm::virtio::transport::{Effect, Registers};
 use theca_vmm::virtio::vsock::{self, HEADER, Header, Line, MAX_HANDSHAKES, Op, Vsock};
 use theca_vmm::virtio::{
-    Active, ConfigSpace, DeviceError, DeviceId, DeviceState, Interrupt, MmioTransport, Served, VirtioDevice,
+    Active, ConfigSpace, DeviceError, DeviceId, DeviceState, Helpers, Interrupt, MmioTransport, Served,
+    VirtioDevice,
 };
 
 use super::testing::{Buffer, Machine, RAM};
@@ -209,7 +210,7 @@ pub fn blk(bytes: &[u8]) {
     let disk = Disk::open(file.try_clone().unwrap(), read_only, "fuzz").unwrap();
     file.write_all_at(&GUARD, SECTORS * 512).unwrap();
 
-    let mut machine = Machine::new(Box::new(Block::new(Slot::with(disk))));
+    let mut machine = Machine::new(Box::new(Block::new(Slot::with(disk), Helpers::default())));
     while !input.0.is_empty() {
         disk_request(&mut machine, &mut input);
         let mut some = Input(&input.0[..input.0.len().min(32)]);

@@ -1,7 +1,10 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::*;
+use crate::event_loop::EventLoop;
 use crate::virtio::testing::{Buffer, Machine};
 
 const OK: u8 = 0;
@@ -26,7 +29,7 @@ fn guest(sectors: u64, read_only: bool) -> Guest {
 }
 
 fn guest_of(slot: Slot, file: File) -> Guest {
-    let mut machine = Machine::new(Box::new(Block::new(slot.clone())));
+    let mut machine = Machine::new(Box::new(Block::new(slot.clone(), Helpers::default())));
     let (header, data, status) = (machine.buffer(16), machine.buffer(1 << 20), machine.buffer(1));
     Guest { machine, slot, file, header, data, status }
 }
@@ -136,6 +139,50 @@ fn zeroed_sectors_read_as_zeroes_and_their_neighbours_stay() {
 }
 
 #[test]
+fn requests_of_a_full_queue_done_by_several_threads_all_reach_their_sectors() {
+    const REQUESTS: u64 = 32;
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(REQUESTS * SECTOR).unwrap();
+    let slot = Slot::with(Disk::open(file.try_clone().unwrap(), false, "serial").unwrap());
+    let events = Arc::new(EventLoop::for_threads(3).unwrap());
+    let mut machine = Machine::on(events.clone(), Box::new(Block::new(slot, Helpers::new(2))));
+    machine.start();
+    let page = machine.buffer(REQUESTS * 4096);
+    thread::scope(|scope| {
+        (0..3).for_each(|_| drop(scope.spawn(|| events.run().unwrap())));
+        // Written, read back to another place, and in between made durable over and over.
+        for (kind, data, writable) in [(1u32, 512, false), (4, 512, false), (0, 1024, true)] {
+            for sector in 0..REQUESTS {
+                let at = page + sector * 4096;
+                machine.write(at, &[&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat());
+                machine.write(at + 512, &[sector as u8 + 1; 512]);
+                machine.write(at + 16, &[0xff]);
+                let chain =
+                    [Buffer::read(at, 16), Buffer(at + data, 512, writable), Buffer::write(at + 16, 1)];
+                machine.add(0, &chain);
+            }
+            machine.kick(0);
+            let begin = Instant::now();
+            let mut used = Vec::new();
+            while used.len() < REQUESTS as usize {
+                assert!(begin.elapsed() < Duration::from_secs(20), "{} were answered", used.len());
+                used.extend(machine.used(0));
+            }
+            for sector in 0..REQUESTS {
+                assert_eq!(machine.read(page + sector * 4096 + 16, 1), [OK]);
+            }
+        }
+        events.handle().stop();
+    });
+    for sector in 0..REQUESTS {
+        let mut written = [0; 512];
+        file.read_exact_at(&mut written, sector * SECTOR).unwrap();
+        assert_eq!(written, [sector as u8 + 1; 512]);
+        assert_eq!(machine.read(page + sector * 4096 + 1024, 512), written);
+    }
+}
+
+#[test]
 fn a_read_only_disk_says_so_and_means_it() {
     let mut guest = guest(8, true);
     guest.machine.set(0x14, 0);
@@ -224,7 +271,7 @@ fn a_saved_disk_continues_where_it_was() {
 
     let state = serde_json::from_str(&json).unwrap();
     let (events, interrupt) = (&guest.machine.events, crate::virtio::Interrupt::new().unwrap());
-    let device = Box::new(Block::new(guest.slot.clone()));
+    let device = Box::new(Block::new(guest.slot.clone(), Helpers::default()));
     let memory = guest.machine.memory.clone();
     let restored =
         crate::virtio::MmioTransport::restore(device, memory, interrupt, &events.handle(), &state).unwrap();
@@ -238,7 +285,7 @@ fn a_saved_disk_continues_where_it_was() {
 fn a_saved_disk_does_not_continue_on_one_of_another_size() {
     let saved = guest(16, false).machine.transport.state();
     let other = guest(17, false);
-    let device = Box::new(Block::new(other.slot.clone()));
+    let device = Box::new(Block::new(other.slot.clone(), Helpers::default()));
     let (memory, events) = (other.machine.memory.clone(), other.machine.events.handle());
     let interrupt = crate::virtio::Interrupt::new().unwrap();
     let restored = crate::virtio::MmioTransport::restore(device, memory, interrupt, &events, &saved);

@@ -3,11 +3,20 @@
 //! - `slot`: what the keeper gives: a disk, now or later, and its counters.
 //! - `request`: what the guest asks: parsed and checked before anything happens, then done.
 //!
-//! A disk is asynchronous by having a thread: its event loop serves nothing but disks, so a slow file holds up neither vCPUs
-//! nor other devices. Data goes between file and guest memory in one vectored system call per request, and answers are
-//! gathered before the guest is interrupted. io_uring would overlap requests of one disk, but a thread that may use it
-//! escapes its system call filter (the ring performs calls that the filter never sees), which a jailed process gives up
-//! less gladly than queue depth: the page cache serves most requests of a sandbox anyway.
+//! Disks are asynchronous by having threads: a loop serves nothing but disks with one thread for each slot and a few helpers, all
+//! alike and all started before the guest, since no filter lets a thread start another. A slow file holds up neither vCPUs nor
+//! other devices, and other disks not even when it hangs. Of one disk as many requests are in flight as there are helpers and
+//! one more, and are answered as they are done (`runner`'s `overlap` says how).
+//!
+//! A read is first tried for what the page cache has. Only a request that must wait lets another thread go on behind it: most of
+//! a sandbox's are answered at once, and for them a hand-over would cost more than the request. Data goes between file and guest
+//! memory in one vectored system call per request, or two, and answers are gathered before the guest is interrupted.
+//!
+//! A flush covers the writes that were answered before it was made available (section 5.2.6.2). Those are in the file by then, so it
+//! may overtake anything, as may every other request: a driver that wants an order waits for the answer.
+//!
+//! io_uring would do without threads, but one that may use it escapes its system call filter (the ring performs calls that the
+//! filter never sees), which a jailed process gives up less gladly than a few KiB for each thread.
 //!
 //! An empty slot is a disk of capacity zero. Attaching changes the capacity and raises a configuration interrupt; Linux
 //! revalidates the disk on it. Detaching is the same backwards. Features cannot change after probing, so a slot never offers VIRTIO_BLK_F_RO: a
@@ -19,12 +28,14 @@ mod slot;
 pub use request::{Request, RequestError};
 pub use slot::{AttachError, Counters, Disk, DiskError, SECTOR, Slot};
 
+use std::sync::Arc;
+
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
     VIRTIO_BLK_F_WRITE_ZEROES,
 };
 
-use super::{Active, ConfigSpace, DeviceError, DeviceId, Served, VirtioDevice};
+use super::{Chain, ConfigSpace, DeviceId, Helpers, Overlap, Requests, VirtioDevice};
 
 /// Entries of the only queue.
 const QUEUE_SIZE: u16 = 128;
@@ -37,18 +48,19 @@ const CONFIG_BYTES: usize = 60;
 pub struct Block {
     slot: Slot,
     features: u64,
+    helpers: Helpers,
 }
 
 impl Block {
-    /// The device of `slot`, with its disk if there is one already.
-    pub fn new(slot: Slot) -> Self {
+    /// The device of `slot`, with its disk if there is one already. `helpers` are those of its loop.
+    pub fn new(slot: Slot, helpers: Helpers) -> Self {
         let read_only = slot.disk().is_some_and(|disk| disk.read_only());
         let mut features = 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_BLK_SIZE | 1 << VIRTIO_BLK_F_FLUSH;
         features |= match read_only {
             true => 1 << VIRTIO_BLK_F_RO,
             false => 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES,
         };
-        Self { slot, features }
+        Self { slot, features, helpers }
     }
 }
 
@@ -73,9 +85,14 @@ impl VirtioDevice for Block {
         self.slot.config()
     }
 
-    fn serve(&mut self, index: usize, active: &mut Active) -> Result<(), DeviceError> {
-        let Some(queue) = active.queue(index) else { return Ok(()) };
-        queue.handle(|chain| Ok(Served::Used(request::serve(chain, &self.slot))))
+    fn overlap(&self) -> Option<Overlap> {
+        Some(Overlap { requests: Arc::new(self.slot.clone()), helpers: self.helpers.clone() })
+    }
+}
+
+impl Requests for Slot {
+    fn perform(&self, chain: &mut Chain<'_>, waits: &mut dyn FnMut()) -> u32 {
+        request::serve(chain, self, waits)
     }
 }
 

@@ -126,8 +126,8 @@ impl<'m> Request<'m> {
         }
     }
 
-    /// Does it; answers how many bytes of the writable data were written.
-    fn perform(self, disk: Option<&Disk>, slot: &Slot) -> Result<u32, RequestError> {
+    /// Does it; answers how many bytes of the writable data were written. Calls `waits` before what may take long.
+    fn perform(self, disk: Option<&Disk>, slot: &Slot, waits: &mut dyn FnMut()) -> Result<u32, RequestError> {
         let Some(disk) = disk else {
             // Without sectors only these pass the parser.
             return match self {
@@ -138,30 +138,34 @@ impl<'m> Request<'m> {
         match self {
             Self::Read { offset, mut data } => {
                 let length = data.len();
-                transfer(offset, &mut data, |data, at| guest_io::read_at(disk.file(), data.pieces(), at))?;
+                read(disk, offset, &mut data, waits)?;
                 slot.counters().read_bytes.fetch_add(length as u64, Ordering::Relaxed);
                 // A chain is shorter than 2^32 bytes.
                 Ok(u32::try_from(length).unwrap_or(u32::MAX))
             }
             Self::Write { offset, mut data } => {
                 let length = data.len();
+                waits();
                 transfer(offset, &mut data, |data, at| guest_io::write_at(disk.file(), data.pieces(), at))?;
                 slot.counters().written_bytes.fetch_add(length as u64, Ordering::Relaxed);
                 Ok(0)
             }
             Self::Flush => {
                 if !disk.read_only() {
+                    waits();
                     disk.file().sync_data()?;
                 }
                 Ok(0)
             }
             Self::Discard(ranges) => {
+                waits();
                 for range in ranges {
                     discard(disk, range)?;
                 }
                 Ok(0)
             }
             Self::WriteZeroes(ranges) => {
+                waits();
                 for range in ranges {
                     write_zeroes(disk, range)?;
                 }
@@ -177,13 +181,13 @@ impl<'m> Request<'m> {
     }
 }
 
-/// Serves a chain; answers how many bytes of it were written, the status byte included.
-pub(super) fn serve(chain: &mut Chain<'_>, slot: &Slot) -> u32 {
+/// Serves a chain; answers how many bytes of it were written, the status byte included. Calls `waits` before what may take long.
+pub(super) fn serve(chain: &mut Chain<'_>, slot: &Slot, waits: &mut dyn FnMut()) -> u32 {
     // Without a byte for the status there is nobody to tell.
     let Some(data_length) = chain.writable.len().checked_sub(1) else { return 0 };
     let Ok(mut status) = chain.writable.split_off(data_length) else { return 0 };
     let (readable, writable) = (std::mem::take(&mut chain.readable), std::mem::take(&mut chain.writable));
-    let (status_byte, written) = match handle(readable, writable, slot) {
+    let (status_byte, written) = match handle(readable, writable, slot, waits) {
         Ok(written) => (abi::VIRTIO_BLK_S_OK, written),
         Err(RequestError::Unsupported(_)) => (abi::VIRTIO_BLK_S_UNSUPP, 0),
         Err(_) => (abi::VIRTIO_BLK_S_IOERR, 0),
@@ -195,12 +199,17 @@ pub(super) fn serve(chain: &mut Chain<'_>, slot: &Slot) -> u32 {
     }
 }
 
-fn handle<'m>(mut readable: Buffers<'m>, writable: Buffers<'m>, slot: &Slot) -> Result<u32, RequestError> {
+fn handle<'m>(
+    mut readable: Buffers<'m>,
+    writable: Buffers<'m>,
+    slot: &Slot,
+    waits: &mut dyn FnMut(),
+) -> Result<u32, RequestError> {
     let mut header = [0; HEADER];
     readable.read(&mut header).map_err(|_| RequestError::Malformed)?;
     // The same disk from the first check to the last byte, whatever is attached meanwhile.
     let disk = slot.disk();
-    Request::parse(header, readable, writable, disk.as_deref())?.perform(disk.as_deref(), slot)
+    Request::parse(header, readable, writable, disk.as_deref())?.perform(disk.as_deref(), slot, waits)
 }
 
 /// The byte offset of `sector` if `length` bytes from there on are whole sectors of the disk.
@@ -240,6 +249,26 @@ fn ranges(mut data: Buffers<'_>, sectors: u64, may_keep: bool) -> Result<Vec<Ran
         ranges.push(Range { offset, length, unmap });
     }
     Ok(ranges)
+}
+
+/// Reads what the page cache has, and waits only for the rest.
+fn read(
+    disk: &Disk,
+    offset: u64,
+    data: &mut Buffers<'_>,
+    waits: &mut dyn FnMut(),
+) -> Result<(), RequestError> {
+    let mut cached = true;
+    transfer(offset, data, |data, at| {
+        if cached {
+            if let Some(count) = guest_io::read_cached_at(disk.file(), data.pieces(), at) {
+                return Ok(count);
+            }
+            cached = false;
+            waits();
+        }
+        guest_io::read_at(disk.file(), data.pieces(), at)
+    })
 }
 
 /// Repeats a system call that may move less than everything. A file shorter than its disk was is an error.

@@ -33,6 +33,25 @@ fn read(sector: u64, length: usize, disk: &Disk) -> Result<u64, RequestError> {
     }
 }
 
+#[test]
+fn what_may_take_long_is_announced_before() {
+    let slot = Slot::with(disk(8, false));
+    let disk = slot.disk();
+    let announced = |request: Request<'_>| {
+        let mut calls = 0;
+        request.perform(disk.as_deref(), &slot, &mut || calls += 1).unwrap();
+        calls
+    };
+    let mut data = [0; 512];
+    assert_eq!(announced(Request::GetId { data: buffers(&mut data) }), 0);
+    assert_eq!(announced(Request::Write { offset: 0, data: buffers(&mut data) }), 1);
+    assert_eq!(announced(Request::Flush), 1);
+    assert_eq!(announced(Request::Discard(Vec::new())), 1);
+    assert_eq!(announced(Request::WriteZeroes(Vec::new())), 1);
+    // Of what is in the page cache only where the file system cannot tell.
+    assert!(announced(Request::Read { offset: 0, data: buffers(&mut data) }) <= 1);
+}
+
 fn range(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
     [&sector.to_le_bytes()[..], &sectors.to_le_bytes(), &flags.to_le_bytes()].concat()
 }

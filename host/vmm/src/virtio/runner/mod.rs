@@ -11,11 +11,16 @@
 //!   └───────────────────────┴─────────────────────┴────────────────────────┘
 //! ```
 //!
-//! After reset or failure nothing touches guest memory: the queues are gone. A reset waits for the request being served.
+//! After reset or failure no queue is touched: they are gone. After a reset no guest memory is either: it waits for the requests
+//! being served, of which `overlap` may have several at once.
+
+mod overlap;
+
+pub use overlap::{Helpers, Overlap, Requests};
 
 use std::fmt::Display;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -42,12 +47,17 @@ struct Inner {
     /// The device has not yet heard of the latest reset.
     stale: bool,
     failures: u32,
+    /// Threads that serve requests outside the lock.
+    busy: usize,
 }
 
 /// A device and its kicks, shared by its transport and its event loop.
 pub(super) struct Runner {
     id: DeviceId,
     inner: Mutex<Inner>,
+    /// Somebody of `busy` left.
+    left: Condvar,
+    overlap: Option<Overlap>,
     kicks: Vec<Arc<EventFd>>,
     poke: Arc<EventFd>,
     interrupt: Interrupt,
@@ -78,7 +88,9 @@ impl Running {
         let poke = eventfd()?;
         let runner = Arc::new_cyclic(|runner: &Weak<Runner>| Runner {
             id: device.id(),
-            inner: Mutex::new(Inner { device, stage: Stage::Idle, stale: false, failures: 0 }),
+            overlap: device.overlap(),
+            inner: Mutex::new(Inner { device, stage: Stage::Idle, stale: false, failures: 0, busy: 0 }),
+            left: Condvar::new(),
             kicks,
             poke,
             interrupt,
@@ -88,7 +100,7 @@ impl Running {
         });
         let subscriber: Arc<dyn Subscriber> = runner.clone();
         let watch = |(token, fd): (u64, &Arc<EventFd>)| {
-            events.register(fd.clone(), Interest::Readable, Arc::downgrade(&subscriber), token)
+            events.register(fd.clone(), Interest::Writes, Arc::downgrade(&subscriber), token)
         };
         let tokens = (0..).zip(&runner.kicks).chain([(POKE, &runner.poke)]);
         let watched = tokens.map(watch).collect::<io::Result<_>>()?;
@@ -110,10 +122,13 @@ impl Running {
         let mut inner = self.runner.lock();
         inner.stage = Stage::Idle;
         inner.stale = true;
+        while inner.busy > 0 {
+            inner = self.runner.left.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
         self.runner.poke();
     }
 
-    /// Where the running queues stand, if there are any.
+    /// Where the running queues stand, if there are any. Nothing may be in service.
     pub fn placements(&self) -> Option<Vec<Option<Placement>>> {
         match &self.runner.lock().stage {
             Stage::Starting(active) | Stage::Serving(active) => {
@@ -195,9 +210,14 @@ impl Runner {
             _ => Ok(()),
         });
         if let Err(error) = served {
-            inner.device.reset();
-            self.fail(&mut inner, &error);
+            self.stop(&mut inner, &error);
         }
+    }
+
+    /// Ends the service until the next reset.
+    fn stop(&self, inner: &mut Inner, error: &dyn Display) {
+        inner.device.reset();
+        self.fail(inner, error);
     }
 }
 
@@ -224,16 +244,10 @@ impl Inner {
 impl Subscriber for Runner {
     fn ready(&self, token: u64, _ready: Ready) {
         let index = token as usize;
-        // Reading fails with `WouldBlock` when the queue was handled in the meantime.
-        match self.kicks.get(index) {
-            Some(kick) => {
-                let _ = kick.read();
-                self.serve(|device, active| device.serve(index, active));
-            }
-            None => {
-                let _ = self.poke.read();
-                self.serve(|_, _| Ok(()));
-            }
+        match &self.overlap {
+            _ if index >= self.kicks.len() => self.serve(|_, _| Ok(())),
+            None => self.serve(|device, active| device.serve(index, active)),
+            Some(overlap) => self.visit(index, overlap),
         }
     }
 }
