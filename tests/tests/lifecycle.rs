@@ -7,6 +7,10 @@ use theca_tests::{IMAGE, Theca, eventually, fixtures};
 /// Runs until it is asked to end, which it does with 3.
 const SERVER: &str = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
 
+/// Takes more memory than there is in one system call. One that takes it bit by bit has its own program dropped and reread for
+/// each page before the kernel gives up, which takes minutes where processors are emulated.
+const HOG: &str = "dd if=/dev/zero of=/dev/null bs=256M count=1";
+
 fn state(theca: &Theca, container: &str) -> String {
     theca.inspect(container)["State"]["Status"].as_str().unwrap_or_default().to_owned()
 }
@@ -123,10 +127,10 @@ fn attach_joins_input_and_output_and_repeats_the_exit_code() {
 #[test]
 fn a_kill_for_memory_is_told() {
     let theca = Theca::new();
-    theca.run(&["--name", "hog", "--memory", "64m", IMAGE, "tail", "/dev/zero"]).exits(137);
+    theca.run(&["--name", "hog", "--memory", "64m", IMAGE, "sh", "-c", &format!("exec {HOG}")]).exits(137);
     assert_eq!(theca.inspect("hog")["State"]["OOMKilled"], true);
-    let script = "tail /dev/zero; echo hog ended with $?; exec sleep 1000";
-    theca.run(&["-d", "--name", "host", "--memory", "64m", IMAGE, "sh", "-c", script]).success();
+    let script = format!("{HOG}; echo hog ended with $?; exec sleep 1000");
+    theca.run(&["-d", "--name", "host", "--memory", "64m", IMAGE, "sh", "-c", &script]).success();
     theca.wait_for_log("host", "hog ended with 137");
     // The kernel tells it by another way than the shell.
     eventually("a kill in a container that still runs to be told", || {

@@ -15,6 +15,7 @@
 //! Every blob is verified (manifest, configuration, layers, and the layers' diff ids) before anything is published in
 //! the [`Store`].
 
+pub mod beneath;
 pub mod digest;
 pub mod erofs;
 pub mod folder;

@@ -5,15 +5,13 @@
 //! files below the bundle are read, on a path without symbolic links; every other bind mount would show what the guest does
 //! not have, and is refused.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::fs::{self, Permissions};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use oci_spec::runtime::{Mount, Spec};
+use theca_image::beneath;
 
 use super::bundle::BundleError;
 
@@ -48,15 +46,15 @@ pub fn take(bundle: &Path, spec: &mut Spec) -> Result<Vec<BoundFile>, BundleErro
         let inside = path.strip_prefix(bundle).ok();
         let read = |source| BundleError::Read { path: path.clone(), source };
         let opened = match inside {
-            Some(inside) => open_beneath(bundle, inside).map_err(read)?,
+            Some(inside) => beneath::open(bundle, inside).map_err(read)?,
             None => None,
         };
-        let metadata = opened.as_ref().map(File::metadata).transpose().map_err(read)?;
-        let (Some(file), Some(metadata)) = (opened, metadata.filter(fs::Metadata::is_file)) else {
+        let Some(file) = opened else {
             return Err(refused(
                 "it is no file of the bundle, and a sandbox has no files of the host".into(),
             ));
         };
+        let mode = file.metadata().map_err(read)?.permissions().mode() & 0o777;
         let mut content = Vec::new();
         file.take(room + 1).read_to_end(&mut content).map_err(read)?;
         room = match room.checked_sub(content.len() as u64) {
@@ -69,7 +67,7 @@ pub fn take(bundle: &Path, spec: &mut Spec) -> Result<Vec<BoundFile>, BundleErro
         };
         let name = format!("{FOLDER}/{}", taken.len());
         mount.set_source(Some(name.clone().into()));
-        taken.push(BoundFile { name, content, mode: metadata.permissions().mode() & 0o777 });
+        taken.push(BoundFile { name, content, mode });
     }
     Ok(taken)
 }
@@ -93,21 +91,6 @@ pub fn write(files: &[BoundFile], bundle: &Path) -> Result<(), BundleError> {
 fn is_bind(mount: &Mount) -> bool {
     let mut options = mount.options().iter().flatten();
     mount.typ().as_deref() == Some("bind") || options.any(|option| option == "bind" || option == "rbind")
-}
-
-/// Opens a file below a folder; `None` if it is not there, or only through a link or a way out.
-fn open_beneath(folder: &Path, inside: &Path) -> io::Result<Option<File>> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let folder = openat2(AT_FDCWD, folder, OpenHow::new().flags(flags))?;
-    let how = OpenHow::new()
-        // A FIFO would wait for its writer.
-        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    match openat2(folder.as_fd(), inside, how) {
-        Ok(file) => Ok(Some(file.into())),
-        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV | Errno::ENXIO) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 #[cfg(test)]

@@ -4,13 +4,10 @@
 //! Only regular files below the bundle's folder are read, on a path without symbolic links: a configuration must not make
 //! the keeper read any other file of the host.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use theca_image::beneath;
 
 use super::BundleError;
 use crate::agent::SuppliedFile;
@@ -41,11 +38,8 @@ impl Files {
             return Ok(Some(name));
         }
         let failed = |source| BundleError::Read { path: path.clone(), source };
-        let Some(file) = open_beneath(&self.bundle, inside).map_err(failed)? else { return Ok(None) };
+        let Some(file) = beneath::open(&self.bundle, inside).map_err(failed)? else { return Ok(None) };
         let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Ok(None);
-        }
         let before: u64 = self.taken.iter().map(|file| file.content.len() as u64).sum();
         let mut content = Vec::new();
         file.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(failed)?;
@@ -68,24 +62,6 @@ impl Files {
     /// All of them.
     pub fn taken(self) -> Vec<SuppliedFile> {
         self.taken
-    }
-}
-
-/// Opens a file below a folder; `None` if it is not there, or only through a link or a way out.
-fn open_beneath(folder: &Path, inside: &Path) -> io::Result<Option<File>> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let folder = match openat2(AT_FDCWD, folder, OpenHow::new().flags(flags)) {
-        Err(Errno::ENOENT) => return Ok(None),
-        opened => opened?,
-    };
-    let how = OpenHow::new()
-        // A FIFO would wait for its writer.
-        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    match openat2(folder.as_fd(), inside, how) {
-        Ok(file) => Ok(Some(file.into())),
-        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV | Errno::ENXIO) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 
