@@ -7,11 +7,13 @@ use theca_controller::node::Kind;
 use theca_controller::node::sandbox::Standing;
 use theca_controller::node::task::Phase;
 use theca_controller::node::testing::chance::Chance;
-use theca_controller::node::testing::model::{Answer, Model};
+use theca_controller::node::testing::model::Model;
 use theca_proto::types::Event;
 use tonic::{Code, Status, Streaming};
 
 use crate::doors::{Added, Door, Doors};
+use crate::heard;
+use crate::step::{Step, Verb};
 use crate::view::{View, phase};
 
 pub const SANDBOXES: [&str; 2] = ["s0", "s1"];
@@ -20,15 +22,14 @@ pub const CONTAINERS: [&str; 3] = ["c0", "c1", "c2"];
 const EXECS: [&str; 2] = ["e0", "e1"];
 pub const MEMORY_MIB: u64 = 96;
 
-/// Interfaces by what they offer.
-const ALL: &[Door] = &[Door::Api, Door::Execution, Door::Tasks, Door::Keeper];
-const STARTING: &[Door] = &[Door::Execution, Door::Tasks, Door::Keeper];
-const DELETING: &[Door] = STARTING;
-const RUNNING_AT_ONCE: &[Door] = &[Door::Api, Door::Execution, Door::Tasks];
-
 /// What was asked for shows in this time.
-const PATIENCE: Duration = Duration::from_secs(60);
-const PACE: Duration = Duration::from_millis(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at what is on its way, which they slow down.
+const PACE: Duration = Duration::from_millis(30);
+/// No call takes longer, not even a boot where KVM is emulated.
+const CALL: Duration = Duration::from_secs(180);
+/// Steps that are drawn until one changes something.
+const DRAWN: usize = 20;
 
 const KILLED: u32 = 137;
 /// How a process ends that ends by itself.
@@ -58,178 +59,157 @@ impl<'a> Story<'a> {
 
     /// Something is asked at some interface. What ends a sandbox is only asked in a `stormy` story.
     pub async fn step(&mut self, stormy: bool) {
-        let (s, c) = (self.chance.pick(&SANDBOXES), self.chance.pick(&CONTAINERS));
-        // Where the container is, or would be.
-        let at = self.model.containers.get(c).map_or_else(|| s.to_owned(), |there| there.sandbox.clone());
-        let verb = self.chance.below(if stormy { 26 } else { 23 });
-        let doors = self.doors;
-        let (asked, said, meant) = match verb {
-            0..=3 => self.create(s, c, &at).await,
-            4 | 5 => {
-                let door = self.door(STARTING, &at);
-                (format!("start {c} by {door:?}"), doors.start(door, c, &at).await, self.model.start(c))
-            }
-            6 => {
-                let door = self.door(ALL, &at);
-                let meant = self.model.freeze(c, Phase::Running, Phase::Paused);
-                (format!("pause {c} by {door:?}"), doors.pause(door, c, &at).await, meant)
-            }
-            7 => {
-                let door = self.door(ALL, &at);
-                let meant = self.model.freeze(c, Phase::Paused, Phase::Running);
-                (format!("resume {c} by {door:?}"), doors.resume(door, c, &at).await, meant)
-            }
-            8 => {
-                let door = self.door(ALL, &at);
-                (format!("kill {c} by {door:?}"), doors.kill(door, c, &at, None).await, self.model.kill(c))
-            }
-            9 => {
-                let door = self.door(DELETING, &at);
-                let ended = doors.delete(door, c, &at, None).await;
-                self.ended_with(&at, &ended, KILLED);
-                (format!("delete {c} by {door:?}"), ended.map(drop), self.model.delete(c, false))
-            }
-            10 | 11 => self.exec(c, &at).await,
-            12 | 13 => self.add(c, &at).await,
-            14 => self.start_added(c, &at).await,
-            15 => {
-                let (exec, added, door) = self.process(ALL, c, &at);
-                let said = doors.kill(door, c, &at, Some(&added)).await;
-                (format!("kill {exec} in {c} by {door:?}"), said, self.model.kill_exec(c, &exec))
-            }
-            16 => {
-                let (exec, added, door) = self.process(DELETING, c, &at);
-                let ended = doors.delete(door, c, &at, Some(&added)).await;
-                let brief = added.brief && added.pid.is_some();
-                self.ended_with(&at, &ended, if brief { BY_ITSELF } else { KILLED });
-                let meant = self.model.delete_exec(c, &exec);
-                (format!("delete {exec} in {c} by {door:?}"), ended.map(drop), meant)
-            }
-            17 => (format!("pause {s}"), doors.pause_sandbox(s).await, self.model.stand(s, Standing::Paused)),
-            18 => {
-                (format!("resume {s}"), doors.resume_sandbox(s).await, self.model.stand(s, Standing::Ready))
-            }
-            19 => (format!("update {s}"), doors.update_sandbox(s).await, self.model.update_sandbox(s)),
-            20 => (format!("keep a record of {s}"), doors.keep_record(s).await, self.model.keep_record(s)),
-            21 => (format!("change that of {s}"), doors.change_record(s).await, self.model.change_record(s)),
-            22 => (format!("drop that of {s}"), doors.drop_record(s).await, self.model.drop_record(s)),
-            23 => (format!("stop {s}"), doors.stop_sandbox(s).await, self.model.stop_sandbox(s)),
-            24 => (format!("shut down {s}"), doors.shutdown_sandbox(s).await, self.model.shutdown_sandbox(s)),
-            _ => {
-                let said = doors.run_sandbox(s, MEMORY_MIB).await;
-                (format!("run {s}"), said, self.model.run_sandbox(s))
-            }
-        };
-        self.steps.push(format!("{asked}: {said:?}"));
-        let said = said.map_err(|error| self.kind(&error));
+        let step = self.draw(stormy);
+        self.steps.push(step.to_string());
+        let said = self.in_time(self.ask(&step)).await;
+        let outcome = said.as_ref().map_or_else(|error| format!(": {error:?}"), |_| ": OK".to_owned());
+        self.steps.last_mut().unwrap().push_str(&outcome);
+        let before = self.model.clone();
+        let meant = step.told_to(&mut self.model);
+        let kind = said.as_ref().map(drop).map_err(|error| self.kind(error));
         // A paused VM's keeper says that first, whatever else is the matter.
-        let paused = self.model.sandboxes.get(&at) == Some(&Standing::Paused);
-        let excused = paused && meant.is_err() && said == Err(Kind::FailedPrecondition);
-        assert!(said == meant || excused, "{said:?} instead of {meant:?}: {}", self.so_far());
-        self.agree(false).await;
-    }
-
-    async fn create(&mut self, s: &str, c: &str, at: &str) -> (String, Result<(), Status>, Answer) {
-        let door = self.door(ALL, at);
-        // A keeper knows nothing of the other's containers, so it is asked where the container is.
-        let s = if door == Door::Keeper { at } else { s };
-        let said = self.doors.create(door, c, s).await;
-        let mut meant = self.model.create(c, Some(s));
-        if door == Door::Api && meant.is_ok() {
-            meant = self.model.start(c);
-            self.fleeting.insert(c.to_owned());
+        let paused = self.model.sandboxes.get(step.sandbox) == Some(&Standing::Paused);
+        let excused = paused && meant.is_err() && kind == Err(Kind::FailedPrecondition);
+        assert!(kind == meant || excused, "{kind:?} instead of {meant:?}: {}", self.so_far());
+        if let Ok(number) = said {
+            self.note(&step, number);
         }
-        (format!("create {c} in {s} by {door:?}"), said, meant)
-    }
-
-    /// A process that runs at once, and whose name is made up by thecad.
-    async fn exec(&mut self, c: &str, at: &str) -> (String, Result<(), Status>, Answer) {
-        let door = self.door(RUNNING_AT_ONCE, at);
-        let (brief, args) = self.program();
-        let started = self.doors.exec(door, c, &args).await;
-        let name = format!("nameless-{}", self.steps.len());
-        let meant = self.model.exec(c, &name);
-        if let Ok(pid) = started {
-            let fleeting = door == Door::Api;
-            self.added.insert((c.to_owned(), name), Added { exec: None, pid: Some(pid), brief, fleeting });
-        }
-        (format!("exec {args:?} in {c} by {door:?}"), started.map(drop), meant)
-    }
-
-    async fn add(&mut self, c: &str, at: &str) -> (String, Result<(), Status>, Answer) {
-        let (e, (brief, args)) = (self.chance.pick(&EXECS), self.program());
-        if !self.has_keeper(at) {
-            return self.nothing();
-        }
-        let said = self.doors.add(c, at, e, &args).await;
-        if said.is_ok() {
-            let added = Added { exec: Some(e.into()), brief, ..Added::default() };
-            self.added.insert((c.to_owned(), e.to_owned()), added);
-        }
-        (format!("add {e} {args:?} to {c}"), said, self.model.add(c, e))
-    }
-
-    async fn start_added(&mut self, c: &str, at: &str) -> (String, Result<(), Status>, Answer) {
-        let e = self.chance.pick(&EXECS);
-        if !self.has_keeper(at) {
-            return self.nothing();
-        }
-        let started = self.doors.start_process(c, at, e).await;
-        if let (Ok(pid), Some(added)) = (&started, self.added.get_mut(&(c.to_owned(), e.to_owned()))) {
-            added.pid = Some(*pid);
-        }
-        (format!("start {e} in {c}"), started.map(drop), self.model.start_exec(c, e))
-    }
-
-    /// Where there is no keeper to ask.
-    fn nothing(&self) -> (String, Result<(), Status>, Answer) {
-        ("nothing".to_owned(), Ok(()), Ok(()))
-    }
-
-    /// One of these interfaces that can be asked about what is in this sandbox.
-    fn door(&mut self, of: &[Door], sandbox: &str) -> Door {
-        match of[self.chance.below(of.len())] {
-            Door::Keeper if !self.has_keeper(sandbox) => Door::Tasks,
-            door => door,
+        // What changes although it should not shows at the next look.
+        if self.model != before {
+            self.agree(false).await;
         }
     }
 
-    fn has_keeper(&self, sandbox: &str) -> bool {
-        self.model.sandboxes.get(sandbox).is_some_and(|standing| *standing != Standing::Stopped)
+    /// Mostly what changes something: most of what could be asked for is refused, by the same few sentences.
+    fn draw(&mut self, stormy: bool) -> Step {
+        let mut step = self.any(stormy);
+        if self.chance.below(4) == 0 {
+            return step;
+        }
+        for _ in 0..DRAWN {
+            let mut model = self.model.clone();
+            if step.told_to(&mut model).is_ok() && model != self.model {
+                break;
+            }
+            step = self.any(stormy);
+        }
+        step
     }
 
-    /// One that ends by itself, or one that has to be killed.
-    fn program(&mut self) -> (bool, Vec<String>) {
+    fn any(&mut self, stormy: bool) -> Step {
+        let verb = Verb::draw(&mut self.chance, stormy);
+        let (s, container) = (self.chance.pick(&SANDBOXES), self.chance.pick(&CONTAINERS));
+        // Where the container is, or would be.
+        let home = self.model.containers.get(container).map(|there| there.sandbox.as_str());
+        let at = SANDBOXES.into_iter().find(|sandbox| home == Some(sandbox)).unwrap_or(s);
+        let process = match verb {
+            Verb::Add | Verb::StartAdded => self.chance.pick(&EXECS).to_owned(),
+            Verb::KillAdded | Verb::DeleteAdded => self.one_of(container),
+            _ => self.nameless(),
+        };
         let brief = self.chance.below(3) == 0;
-        let args: &[&str] = if brief { &["sh", "-c", "exit 3"] } else { &["sleep", "1000"] };
-        (brief, args.iter().map(|&word| word.to_owned()).collect())
+        let known = |door: &&Door| self.knows(**door, at, container, &process);
+        let doors: Vec<_> = verb.doors().iter().filter(known).copied().collect();
+        let Some(last) = doors.len().checked_sub(1) else {
+            // Without a keeper nobody can name what never was started.
+            let (verb, door, process) = (Verb::Exec, Door::Tasks, self.nameless());
+            return Step { verb, door, sandbox: at, container, process, brief };
+        };
+        let door = doors[self.chance.below(last + 1)];
+        // A keeper knows nothing of the other's containers, so it is asked where the container is.
+        let anywhere = verb == Verb::Create && door != Door::Keeper;
+        let sandbox = if anywhere || !verb.is_of_container() { s } else { at };
+        Step { verb, door, sandbox, container, process, brief }
     }
 
-    /// A process that was added to a container, or one that nobody knows, and an interface that has a name for it.
-    fn process(&mut self, of: &[Door], c: &str, at: &str) -> (String, Added, Door) {
-        let execs = self.model.containers.get(c).into_iter().flat_map(|there| there.execs.keys());
+    /// The name that the model has for a process whose name thecad makes up.
+    fn nameless(&self) -> String {
+        format!("nameless-{}", self.steps.len())
+    }
+
+    /// A process that was added to a container, or one that nobody knows.
+    fn one_of(&mut self, container: &str) -> String {
+        let execs = self.model.containers.get(container).into_iter().flat_map(|there| there.execs.keys());
         let names: Vec<_> = execs.cloned().chain(["nobody".to_owned()]).collect();
-        let name = names[self.chance.below(names.len())].clone();
-        let Some(added) = self.added.get(&(c.to_owned(), name.clone())).cloned() else {
-            return (name, Added::default(), self.door(of, at));
+        names[self.chance.below(names.len())].clone()
+    }
+
+    /// Whether an interface can be asked about what is in this sandbox, and has a name for this process if it was added.
+    fn knows(&self, door: Door, sandbox: &str, container: &str, process: &str) -> bool {
+        let added = self.added.get(&(container.to_owned(), process.to_owned()));
+        match door {
+            Door::Keeper => {
+                let standing = self.model.sandboxes.get(sandbox);
+                let there = standing.is_some_and(|standing| *standing != Standing::Stopped);
+                there && added.is_none_or(|added| added.exec.is_some())
+            }
+            _ => added.is_none_or(|added| added.pid.is_some()),
+        }
+    }
+
+    /// Answers a pid or an exit status, where it is told one.
+    async fn ask(&self, step: &Step) -> Result<Option<u32>, Status> {
+        let Step { door, sandbox: s, container: c, .. } = *step;
+        let doors = self.doors;
+        let added = self.added.get(&(c.to_owned(), step.process.clone())).cloned().unwrap_or_default();
+        let done = match step.verb {
+            Verb::Create => doors.create(door, c, s).await,
+            Verb::Start => doors.start(door, c, s).await,
+            Verb::Pause => doors.pause(door, c, s).await,
+            Verb::Resume => doors.resume(door, c, s).await,
+            Verb::Kill => doors.kill(door, c, s, None).await,
+            Verb::Delete => return doors.delete(door, c, s, None).await,
+            Verb::Exec => return doors.exec(door, c, &step.args()).await.map(Some),
+            Verb::Add => doors.add(c, s, &step.process, &step.args()).await,
+            Verb::StartAdded => return doors.start_process(c, s, &step.process).await.map(Some),
+            Verb::KillAdded => doors.kill(door, c, s, Some(&added)).await,
+            Verb::DeleteAdded => return doors.delete(door, c, s, Some(&added)).await,
+            Verb::PauseSandbox => doors.pause_sandbox(s).await,
+            Verb::ResumeSandbox => doors.resume_sandbox(s).await,
+            Verb::LabelSandbox => doors.label_sandbox(s).await,
+            Verb::StopSandbox => doors.stop_sandbox(s).await,
+            Verb::ShutdownSandbox => doors.shutdown_sandbox(s).await,
+            Verb::RunSandbox => doors.run_sandbox(s, MEMORY_MIB).await,
+            Verb::KeepRecord => doors.keep_record(s).await,
+            Verb::ChangeRecord => doors.change_record(s).await,
+            Verb::DropRecord => doors.drop_record(s).await,
         };
-        let knows = |door: &&Door| match door {
-            Door::Keeper => added.exec.is_some() && self.has_keeper(at),
-            _ => added.pid.is_some(),
-        };
-        let of: Vec<_> = of.iter().filter(knows).copied().collect();
-        // Without a keeper nobody can name what never was started.
-        let Some(last) = of.len().checked_sub(1) else {
-            return ("nobody".to_owned(), Added::default(), Door::Tasks);
-        };
-        (name, added, of[self.chance.below(last + 1)])
+        done.map(|()| None)
+    }
+
+    /// What is remembered of a step that was not refused, beside what the model knows.
+    fn note(&mut self, step: &Step, number: Option<u32>) {
+        let Step { verb, door, process, brief, .. } = step.clone();
+        let (brief, key) = (brief, (step.container.to_owned(), process.clone()));
+        match verb {
+            Verb::Create if door == Door::Api => drop(self.fleeting.insert(key.0)),
+            Verb::Exec => {
+                let added = Added { exec: None, pid: number, brief, fleeting: door == Door::Api };
+                self.added.insert(key, added);
+            }
+            Verb::Add => {
+                drop(self.added.insert(key, Added { exec: Some(process), brief, ..Added::default() }))
+            }
+            Verb::StartAdded => self.added.get_mut(&key).expect("it was added").pid = number,
+            Verb::Delete => self.ended_with(step, number, KILLED),
+            Verb::DeleteAdded => {
+                let by_itself = self.added.get(&key).is_some_and(|added| added.brief && added.pid.is_some());
+                self.ended_with(step, number, if by_itself { BY_ITSELF } else { KILLED });
+            }
+            _ => {}
+        }
     }
 
     /// A status that was answered, of what is in a sandbox that nobody stopped: then it is SIGTERM for some.
-    fn ended_with(&self, at: &str, ended: &Result<Option<u32>, Status>, status: u32) {
-        if let (Ok(Some(ended)), Some(Standing::Ready)) = (ended, self.model.sandboxes.get(at)) {
-            assert_eq!(*ended, status, "{}", self.so_far());
-        }
+    fn ended_with(&self, step: &Step, status: Option<u32>, meant: u32) {
+        let ready = self.model.sandboxes.get(step.sandbox) == Some(&Standing::Ready);
+        assert!(!ready || status.is_none_or(|status| status == meant), "{status:?}: {}", self.so_far());
+    }
+
+    /// What thecad or a keeper answers, bounded.
+    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> T {
+        let answer = tokio::time::timeout(CALL, answer).await;
+        answer.unwrap_or_else(|_| panic!("nothing was answered in {CALL:?}: {}", self.so_far()))
     }
 
     fn kind(&self, error: &Status) -> Kind {
@@ -279,7 +259,7 @@ impl<'a> Story<'a> {
         }
         let begun = Instant::now();
         loop {
-            let shown = self.shown(all).await;
+            let shown = self.in_time(self.shown(all)).await;
             if shown.as_ref() == Some(&meant) {
                 return;
             }
@@ -331,68 +311,43 @@ impl<'a> Story<'a> {
         Some(view)
     }
 
-    /// Brings both sandboxes back to where they were, empty; then what was told of this story made sense. Answers how many
-    /// steps it had.
+    /// Looks at everything, then brings both sandboxes back to where they were, empty; then what was told of this story made sense.
+    /// Answers how many steps it had.
     pub async fn end(mut self) -> usize {
         self.agree(true).await;
         for s in SANDBOXES {
             match self.model.sandboxes.get(s) {
                 Some(Standing::Ready) => {}
                 Some(Standing::Paused) => {
-                    self.doors.resume_sandbox(s).await.unwrap();
+                    self.in_time(self.doors.resume_sandbox(s)).await.unwrap();
                     self.model.stand(s, Standing::Ready).unwrap();
                 }
                 _ => {
-                    self.doors.shutdown_sandbox(s).await.unwrap();
+                    self.in_time(self.doors.shutdown_sandbox(s)).await.unwrap();
                     self.model.shutdown_sandbox(s).unwrap();
-                    self.doors.run_sandbox(s, MEMORY_MIB).await.unwrap();
+                    self.in_time(self.doors.run_sandbox(s, MEMORY_MIB)).await.unwrap();
                     self.model.run_sandbox(s).unwrap();
                 }
             }
         }
         for (c, container) in self.model.containers.clone() {
-            if container.init != Phase::Stopped {
-                self.doors.kill(Door::Tasks, &c, &container.sandbox, None).await.unwrap();
+            if matches!(container.init, Phase::Running | Phase::Paused) {
+                self.in_time(self.doors.kill(Door::Tasks, &c, &container.sandbox, None)).await.unwrap();
                 self.model.kill(&c).unwrap();
             }
         }
-        self.agree(true).await;
+        self.agree(false).await;
         for (c, container) in self.model.containers.clone() {
-            self.doors.delete(Door::Tasks, &c, &container.sandbox, None).await.unwrap();
+            self.in_time(self.doors.delete(Door::Tasks, &c, &container.sandbox, None)).await.unwrap();
             self.model.delete(&c, false).unwrap();
         }
         for record in std::mem::take(&mut self.model.records) {
-            self.doors.drop_record(&record).await.unwrap();
+            self.in_time(self.doors.drop_record(&record)).await.unwrap();
         }
-        self.agree(true).await;
-        self.hear().await;
+        self.agree(false).await;
+        if let Err(unfit) = heard::to_the_end(self.events).await {
+            panic!("{unfit}: {}", self.so_far());
+        }
         self.steps.len()
-    }
-
-    /// started → (execs) → exited, as often as a container was started; nothing twice, and init last.
-    async fn hear(&mut self) {
-        // Pids that live, by container: init's and the others'.
-        let mut live = BTreeMap::<String, (u32, BTreeSet<u32>)>::new();
-        let mut told = Vec::new();
-        loop {
-            // All has ended, so what is not told yet is on its way.
-            let patience = if live.is_empty() { Duration::ZERO } else { PATIENCE };
-            let Ok(next) = tokio::time::timeout(patience, self.events.message()).await else { break };
-            let event = next.unwrap().expect("the events go on");
-            let (c, pid) = (event.id.clone(), event.pid);
-            let fine = match event.r#type.as_str() {
-                "start-container" => live.insert(c, (pid, BTreeSet::new())).is_none(),
-                "start-process" => live.get_mut(&c).is_some_and(|(_, execs)| execs.insert(pid)),
-                "exit" => match live.get_mut(&c) {
-                    Some((init, execs)) if *init == pid => execs.is_empty() && live.remove(&c).is_some(),
-                    Some((_, execs)) => execs.remove(&pid),
-                    None => false,
-                },
-                _ => true,
-            };
-            told.push(event);
-            assert!(fine, "the last of these was told out of order: {told:#?} {}", self.so_far());
-        }
-        assert!(live.is_empty(), "the end of {live:?} was not told: {}", self.so_far());
     }
 }
