@@ -1,6 +1,8 @@
 //! Every way in to the same containers: what one call means at each of the interfaces.
 
+mod limits;
 mod sandboxes;
+mod shim;
 
 use std::path::{Path, PathBuf};
 
@@ -38,6 +40,8 @@ pub enum Door {
     Tasks,
     /// The task API of the sandbox's keeper, today.
     Keeper,
+    /// The Shim of a container, 2017, which the keeper serves too. It knows no other container, and processes by the guest's pids.
+    Shim,
 }
 
 /// A process that was added: how keepers know it, if we do, and its pid, if it has one.
@@ -103,8 +107,12 @@ impl Doors {
     }
 
     async fn keeper(&self, sandbox: &str) -> TaskClient {
+        TaskClient::new(self.caller(sandbox).await)
+    }
+
+    async fn caller(&self, sandbox: &str) -> Caller {
         let address = format!("unix://{}/default/{sandbox}/keeper.sock", self.state.display());
-        TaskClient::new(Caller::new(ttrpc::r#async::Client::connect(&address).await.unwrap()))
+        Caller::new(ttrpc::r#async::Client::connect(&address).await.unwrap())
     }
 
     /// By [`Door::Api`] it runs then, by the others it waits for its start.
@@ -146,6 +154,7 @@ impl Doors {
                 let request = v3::CreateTaskRequest { id, bundle, ..Default::default() };
                 plain(self.keeper(sandbox).await.create(request).await)
             }
+            Door::Shim => self.shim(&id, sandbox).await?.create(id, bundle).await,
         }
     }
 
@@ -164,6 +173,7 @@ impl Doors {
                 let request = v3::StartRequest { id, ..Default::default() };
                 plain(self.keeper(sandbox).await.start(request).await)
             }
+            Door::Shim => self.shim(&id, sandbox).await?.start().await,
         }
     }
 
@@ -183,6 +193,7 @@ impl Doors {
                 self.tasks.clone().pause(tasks::PauseTaskRequest { container_id: id }).await.map(drop)
             }
             Door::Keeper => plain(self.keeper(sandbox).await.pause(v3::PauseRequest { id }).await),
+            Door::Shim => self.shim(&id, sandbox).await?.pause().await,
         }
     }
 
@@ -202,6 +213,7 @@ impl Doors {
                 self.tasks.clone().resume(tasks::ResumeTaskRequest { container_id: id }).await.map(drop)
             }
             Door::Keeper => plain(self.keeper(sandbox).await.resume(v3::ResumeRequest { id }).await),
+            Door::Shim => self.shim(&id, sandbox).await?.resume().await,
         }
     }
 
@@ -226,6 +238,7 @@ impl Doors {
                     v3::KillRequest { id, exec_id: exec_id(process), signal, all: process.is_none() };
                 plain(self.keeper(sandbox).await.kill(request).await)
             }
+            Door::Shim => self.shim(&id, sandbox).await?.kill(signal).await,
         }
     }
 
@@ -263,6 +276,7 @@ impl Doors {
                 let deleted = self.keeper(sandbox).await.delete(request).await.map_err(status)?;
                 Ok(Some(deleted.exit_status))
             }
+            (Door::Shim, _) => self.shim(&id, sandbox).await?.delete().await.map(Some),
         }
     }
 
@@ -285,7 +299,7 @@ impl Doors {
                 let request = tasks::ExecProcessRequest { container_id, spec, ..Default::default() };
                 Ok(self.tasks.clone().exec(request).await?.into_inner().pid)
             }
-            Door::Keeper => unreachable!("it adds and starts apart"),
+            Door::Keeper | Door::Shim => unreachable!("they are asked otherwise"),
         }
     }
 

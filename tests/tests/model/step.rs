@@ -30,6 +30,9 @@ pub enum Verb {
     PauseSandbox,
     ResumeSandbox,
     LabelSandbox,
+    LimitSandbox,
+    /// To limit it, after somebody has asked for less and has gone away.
+    LimitAfterAnother,
     StopSandbox,
     ShutdownSandbox,
     RunSandbox,
@@ -42,7 +45,7 @@ pub enum Verb {
 use Verb::*;
 
 /// How often each is drawn.
-const OFTEN: [(usize, Verb); 17] = [
+const OFTEN: [(usize, Verb); 19] = [
     (3, Create),
     (3, Start),
     (2, Pause),
@@ -57,6 +60,8 @@ const OFTEN: [(usize, Verb); 17] = [
     (1, PauseSandbox),
     (1, ResumeSandbox),
     (1, LabelSandbox),
+    (1, LimitSandbox),
+    (1, LimitAfterAnother),
     (1, KeepRecord),
     (1, ChangeRecord),
     (1, DropRecord),
@@ -78,6 +83,8 @@ pub struct Step {
     pub process: String,
     /// It ends by itself; else it has to be killed.
     pub brief: bool,
+    /// Thousandths of a processor that a sandbox is limited to.
+    pub millis: u64,
 }
 
 impl Verb {
@@ -101,10 +108,12 @@ impl Verb {
     /// Interfaces that offer it.
     pub fn doors(self) -> &'static [Door] {
         match self {
-            Create | Pause | Resume | Kill | KillAdded => {
-                &[Door::Api, Door::Execution, Door::Tasks, Door::Keeper]
+            Create | Pause | Resume | Kill => {
+                &[Door::Api, Door::Execution, Door::Tasks, Door::Keeper, Door::Shim]
             }
-            Start | Delete | DeleteAdded => &[Door::Execution, Door::Tasks, Door::Keeper],
+            Start | Delete => &[Door::Execution, Door::Tasks, Door::Keeper, Door::Shim],
+            KillAdded => &[Door::Api, Door::Execution, Door::Tasks, Door::Keeper],
+            DeleteAdded => &[Door::Execution, Door::Tasks, Door::Keeper],
             Exec => &[Door::Api, Door::Execution, Door::Tasks],
             Add | StartAdded => &[Door::Keeper],
             _ => &[Door::Tasks],
@@ -123,7 +132,8 @@ impl Step {
             Pause => model.freeze(c, Phase::Running, Phase::Paused),
             Resume => model.freeze(c, Phase::Paused, Phase::Running),
             Kill => model.kill(c),
-            Delete => model.delete(c, false),
+            // The Shim's ends first what runs.
+            Delete => model.delete(c, self.door == Door::Shim),
             Exec => model.exec(c, process),
             Add => model.add(c, process),
             StartAdded => model.start_exec(c, process),
@@ -132,6 +142,7 @@ impl Step {
             PauseSandbox => model.stand(s, Standing::Paused),
             ResumeSandbox => model.stand(s, Standing::Ready),
             LabelSandbox => model.update_sandbox(s),
+            LimitSandbox | LimitAfterAnother => model.limit_sandbox(s, Some(self.millis)),
             StopSandbox => model.stop_sandbox(s),
             ShutdownSandbox => model.shutdown_sandbox(s),
             RunSandbox => model.run_sandbox(s),
@@ -150,7 +161,7 @@ impl Step {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verb, door, sandbox, container, process, brief } = self;
+        let Self { verb, door, sandbox, container, process, brief, millis } = self;
         match verb {
             Create | Start | Pause | Resume | Kill | Delete => {
                 write!(f, "{verb:?} {container} in {sandbox} by {door:?}")
@@ -162,6 +173,7 @@ impl fmt::Display for Step {
             StartAdded | KillAdded | DeleteAdded => {
                 write!(f, "{verb:?} {process} of {container} in {sandbox} by {door:?}")
             }
+            LimitSandbox | LimitAfterAnother => write!(f, "{verb:?} {sandbox} to {millis}"),
             _ => write!(f, "{verb:?} {sandbox}"),
         }
     }
