@@ -32,7 +32,13 @@ impl Story<'_> {
 
     fn any(&mut self, stormy: bool) -> Step {
         let verb = Verb::draw(&mut self.chance, stormy);
-        let (s, container) = (self.chance.pick(&SANDBOXES), self.chance.pick(&CONTAINERS));
+        let (s, mut container) = (self.chance.pick(&SANDBOXES), self.chance.pick(&CONTAINERS));
+        let there = CONTAINERS.into_iter().filter(|name| self.model.containers.contains_key(*name));
+        let there: Vec<_> = there.collect();
+        // Of what is not there little can be learnt.
+        if verb != Verb::Create && !there.is_empty() && self.chance.below(4) != 0 {
+            container = self.chance.pick(&there);
+        }
         // Where the container is, or would be.
         let home = self.model.containers.get(container).map(|there| there.sandbox.as_str());
         let at = SANDBOXES.into_iter().find(|sandbox| home == Some(sandbox)).unwrap_or(s);
