@@ -1,6 +1,7 @@
 //! Every way in to the same containers: what one call means at each of the interfaces.
 
 mod limits;
+mod processes;
 mod sandboxes;
 mod shim;
 
@@ -280,42 +281,6 @@ impl Doors {
         }
     }
 
-    /// Adds a process and starts it; answers its pid.
-    pub async fn exec(&self, door: Door, id: &str, args: &[String]) -> Answer<u32> {
-        let (container_id, args) = (id.to_owned(), args.to_vec());
-        match door {
-            Door::Api => {
-                let request = api::AddProcessRequest { id: container_id, args, ..Default::default() };
-                Ok(self.api.clone().add_process(request).await?.into_inner().pid)
-            }
-            Door::Execution => {
-                let process = Some(execution::Process { args, ..Default::default() });
-                let request = execution::StartProcessRequest { container_id, process, ..Default::default() };
-                let started = self.execution.clone().start_process(request).await?.into_inner();
-                Ok(started.process.unwrap_or_default().pid)
-            }
-            Door::Tasks => {
-                let spec = Some(process(&args));
-                let request = tasks::ExecProcessRequest { container_id, spec, ..Default::default() };
-                Ok(self.tasks.clone().exec(request).await?.into_inner().pid)
-            }
-            Door::Keeper | Door::Shim => unreachable!("they are asked otherwise"),
-        }
-    }
-
-    /// Adds a process, at the keeper.
-    pub async fn add(&self, id: &str, sandbox: &str, exec: &str, args: &[String]) -> Answer<()> {
-        let (id, exec_id, spec) = (id.to_owned(), exec.to_owned(), Some(process(args)));
-        let request = v3::ExecProcessRequest { id, exec_id, spec, ..Default::default() };
-        plain(self.keeper(sandbox).await.exec(request).await)
-    }
-
-    /// Starts an added process, at the keeper; answers its pid.
-    pub async fn start_process(&self, id: &str, sandbox: &str, exec: &str) -> Answer<u32> {
-        let request = v3::StartRequest { id: id.to_owned(), exec_id: exec.to_owned() };
-        Ok(self.keeper(sandbox).await.start(request).await.map_err(status)?.pid)
-    }
-
     /// Where every container stands, by Tasks.
     pub async fn containers(&self) -> Vec<wire::Task> {
         self.tasks.clone().list(tasks::ListTasksRequest::default()).await.unwrap().into_inner().tasks
@@ -332,12 +297,6 @@ impl Doors {
         self.api.clone().state(api::StateRequest {}).await.unwrap().into_inner().containers
     }
 
-    /// Processes of a container, init first.
-    pub async fn processes(&self, id: &str) -> Answer<Vec<wire::Process>> {
-        let request = tasks::ListProcessesRequest { container_id: id.into() };
-        Ok(self.tasks.clone().list_processes(request).await?.into_inner().processes)
-    }
-
     pub async fn forget_records(&self, ids: &[&str]) {
         for id in ids {
             // Most containers came without one.
@@ -351,12 +310,6 @@ const NOBODY: u32 = 1 << 30;
 
 fn exec_id(process: Option<&Added>) -> String {
     process.map_or_else(String::new, |process| process.exec.clone().unwrap_or_else(|| "nobody".into()))
-}
-
-fn process(args: &[String]) -> Any {
-    let process =
-        json!({ "args": args, "cwd": "/", "env": ["PATH=/bin:/usr/bin"], "user": { "uid": 0, "gid": 0 } });
-    any(type_url::OCI_PROCESS, process.to_string().into_bytes())
 }
 
 fn any(type_url: &str, value: Vec<u8>) -> Any {

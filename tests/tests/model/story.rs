@@ -39,6 +39,8 @@ pub struct Story<'a> {
     chance: Chance,
     /// Containers that go with their init, as those of 2015 do.
     fleeting: BTreeSet<String>,
+    /// Containers to which a process has been added.
+    peopled: BTreeSet<String>,
     /// Added processes, by container and the model's name.
     added: BTreeMap<(String, String), Added>,
     seed: u64,
@@ -50,8 +52,8 @@ impl<'a> Story<'a> {
     pub fn begin(doors: &'a Doors, events: &'a mut Streaming<Event>, seed: u64, chance: Chance) -> Self {
         let sandboxes = SANDBOXES.map(|sandbox| (sandbox.to_owned(), Standing::Ready)).into();
         let model = Model { sandboxes, ..Model::default() };
-        let (fleeting, added, steps) = Default::default();
-        Self { doors, events, model, chance, fleeting, added, seed, steps }
+        let (fleeting, peopled, added, steps) = Default::default();
+        Self { doors, events, model, chance, fleeting, peopled, added, seed, steps }
     }
 
     /// Something is asked at some interface. What ends a sandbox is only asked in a `stormy` story.
@@ -119,6 +121,9 @@ impl<'a> Story<'a> {
     fn note(&mut self, step: &Step, number: Option<u32>) {
         let Step { verb, door, process, brief, .. } = step.clone();
         let (brief, key) = (brief, (step.container.to_owned(), process.clone()));
+        if matches!(verb, Verb::Exec | Verb::Add) {
+            self.peopled.insert(key.0.clone());
+        }
         match verb {
             Verb::Create if door == Door::Api => drop(self.fleeting.insert(key.0)),
             Verb::Exec => {
@@ -130,9 +135,11 @@ impl<'a> Story<'a> {
             }
             Verb::StartAdded => self.added.get_mut(&key).expect("it was added").pid = number,
             Verb::Delete => self.ended_with(step, number, KILLED),
+            // One that was never started has nothing to tell.
             Verb::DeleteAdded => {
-                let by_itself = self.added.get(&key).is_some_and(|added| added.brief && added.pid.is_some());
-                self.ended_with(step, number, if by_itself { BY_ITSELF } else { KILLED });
+                if let Some(Added { pid: Some(_), brief, .. }) = self.added.get(&key) {
+                    self.ended_with(step, number, if *brief { BY_ITSELF } else { KILLED });
+                }
             }
             _ => {}
         }

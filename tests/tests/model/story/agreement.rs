@@ -38,7 +38,8 @@ impl Story<'_> {
             .retain(|(c, exec), _| containers.get(c).is_some_and(|there| there.execs.contains_key(exec)));
     }
 
-    /// Waits until every interface shows what the model does; or Tasks alone, which shows most.
+    /// Waits until every interface shows what the model does; or Tasks alone, which shows most, and added processes where there
+    /// should be any.
     pub(super) async fn agree(&mut self, all: bool) {
         self.what_follows();
         let mut meant = self.meant();
@@ -80,7 +81,8 @@ impl Story<'_> {
     async fn shown(&self, all: bool) -> Option<View> {
         let mut view = View::default();
         for task in self.doors.containers().await {
-            let processes = self.doors.processes(&task.id).await.ok()?;
+            let asked = all || self.peopled.contains(&task.id);
+            let processes = if asked { self.doors.processes(&task.id).await.ok()? } else { Vec::new() };
             let execs = processes.iter().skip(1).map(|one| (one.pid, phase(one.status())));
             view.add(&task.id, phase(task.status()), execs.collect());
         }
