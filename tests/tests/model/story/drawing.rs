@@ -51,7 +51,7 @@ impl Story<'_> {
         let known = |door: &&Door| self.knows(**door, at, container, &process);
         let doors: Vec<_> = verb.doors().iter().filter(known).copied().collect();
         let Some(last) = doors.len().checked_sub(1) else {
-            // Without a keeper nobody can name what never was started.
+            // None that can be asked has a name for it.
             let (verb, door, process) = (Verb::Exec, Door::Tasks, self.nameless());
             return Step { verb, door, sandbox: at, container, process, brief, millis };
         };
