@@ -4,7 +4,7 @@ mod agreement;
 mod drawing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use theca_controller::node::Kind;
 use theca_controller::node::sandbox::Standing;
@@ -27,6 +27,8 @@ const LESS_MILLIS: u64 = 400;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// No call takes longer, not even a boot where KVM is emulated.
 const CALL: Duration = Duration::from_secs(180);
+/// What takes longer is told.
+const SLOW: Duration = Duration::from_secs(20);
 
 const KILLED: u32 = 137;
 /// How a process ends that ends by itself.
@@ -153,8 +155,17 @@ impl<'a> Story<'a> {
 
     /// What thecad or a keeper answers, bounded.
     async fn in_time<T>(&self, answer: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
         let answer = tokio::time::timeout(CALL, answer).await;
-        answer.unwrap_or_else(|_| panic!("nothing was answered in {CALL:?}: {}", self.so_far()))
+        let answer = answer.unwrap_or_else(|_| panic!("nothing was answered in {CALL:?}: {}", self.so_far()));
+        self.tell_if_slow("an answer", begun);
+        answer
+    }
+
+    fn tell_if_slow(&self, what: &str, begun: Instant) {
+        if begun.elapsed() > SLOW {
+            crate::say(&format!("{:.1?} until {what}: {}", begun.elapsed(), self.so_far()));
+        }
     }
 
     fn kind(&self, error: &Status) -> Kind {
@@ -207,9 +218,11 @@ impl<'a> Story<'a> {
             self.in_time(self.doors.drop_record(&record)).await.unwrap();
         }
         self.agree(false).await;
+        let begun = Instant::now();
         if let Err(unfit) = heard::to_the_end(self.events).await {
             panic!("{unfit}: {}", self.so_far());
         }
+        self.tell_if_slow("the last event", begun);
         self.steps.len()
     }
 }
