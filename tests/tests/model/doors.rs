@@ -1,6 +1,9 @@
 //! Every way in to the same containers: what one call means at each of the interfaces.
 
+mod limits;
+mod processes;
 mod sandboxes;
+mod shim;
 
 use std::path::{Path, PathBuf};
 
@@ -38,6 +41,8 @@ pub enum Door {
     Tasks,
     /// The task API of the sandbox's keeper, today.
     Keeper,
+    /// The Shim of a container, 2017, which the keeper serves too. It knows no other container, and processes by the guest's pids.
+    Shim,
 }
 
 /// A process that was added: how keepers know it, if we do, and its pid, if it has one.
@@ -103,8 +108,12 @@ impl Doors {
     }
 
     async fn keeper(&self, sandbox: &str) -> TaskClient {
+        TaskClient::new(self.caller(sandbox).await)
+    }
+
+    async fn caller(&self, sandbox: &str) -> Caller {
         let address = format!("unix://{}/default/{sandbox}/keeper.sock", self.state.display());
-        TaskClient::new(Caller::new(ttrpc::r#async::Client::connect(&address).await.unwrap()))
+        Caller::new(ttrpc::r#async::Client::connect(&address).await.unwrap())
     }
 
     /// By [`Door::Api`] it runs then, by the others it waits for its start.
@@ -146,6 +155,7 @@ impl Doors {
                 let request = v3::CreateTaskRequest { id, bundle, ..Default::default() };
                 plain(self.keeper(sandbox).await.create(request).await)
             }
+            Door::Shim => self.shim(&id, sandbox).await?.create(id, bundle).await,
         }
     }
 
@@ -164,6 +174,7 @@ impl Doors {
                 let request = v3::StartRequest { id, ..Default::default() };
                 plain(self.keeper(sandbox).await.start(request).await)
             }
+            Door::Shim => self.shim(&id, sandbox).await?.start().await,
         }
     }
 
@@ -183,6 +194,7 @@ impl Doors {
                 self.tasks.clone().pause(tasks::PauseTaskRequest { container_id: id }).await.map(drop)
             }
             Door::Keeper => plain(self.keeper(sandbox).await.pause(v3::PauseRequest { id }).await),
+            Door::Shim => self.shim(&id, sandbox).await?.pause().await,
         }
     }
 
@@ -202,6 +214,7 @@ impl Doors {
                 self.tasks.clone().resume(tasks::ResumeTaskRequest { container_id: id }).await.map(drop)
             }
             Door::Keeper => plain(self.keeper(sandbox).await.resume(v3::ResumeRequest { id }).await),
+            Door::Shim => self.shim(&id, sandbox).await?.resume().await,
         }
     }
 
@@ -226,6 +239,7 @@ impl Doors {
                     v3::KillRequest { id, exec_id: exec_id(process), signal, all: process.is_none() };
                 plain(self.keeper(sandbox).await.kill(request).await)
             }
+            Door::Shim => self.shim(&id, sandbox).await?.kill(signal).await,
         }
     }
 
@@ -263,43 +277,8 @@ impl Doors {
                 let deleted = self.keeper(sandbox).await.delete(request).await.map_err(status)?;
                 Ok(Some(deleted.exit_status))
             }
+            (Door::Shim, _) => self.shim(&id, sandbox).await?.delete().await.map(Some),
         }
-    }
-
-    /// Adds a process and starts it; answers its pid.
-    pub async fn exec(&self, door: Door, id: &str, args: &[String]) -> Answer<u32> {
-        let (container_id, args) = (id.to_owned(), args.to_vec());
-        match door {
-            Door::Api => {
-                let request = api::AddProcessRequest { id: container_id, args, ..Default::default() };
-                Ok(self.api.clone().add_process(request).await?.into_inner().pid)
-            }
-            Door::Execution => {
-                let process = Some(execution::Process { args, ..Default::default() });
-                let request = execution::StartProcessRequest { container_id, process, ..Default::default() };
-                let started = self.execution.clone().start_process(request).await?.into_inner();
-                Ok(started.process.unwrap_or_default().pid)
-            }
-            Door::Tasks => {
-                let spec = Some(process(&args));
-                let request = tasks::ExecProcessRequest { container_id, spec, ..Default::default() };
-                Ok(self.tasks.clone().exec(request).await?.into_inner().pid)
-            }
-            Door::Keeper => unreachable!("it adds and starts apart"),
-        }
-    }
-
-    /// Adds a process, at the keeper.
-    pub async fn add(&self, id: &str, sandbox: &str, exec: &str, args: &[String]) -> Answer<()> {
-        let (id, exec_id, spec) = (id.to_owned(), exec.to_owned(), Some(process(args)));
-        let request = v3::ExecProcessRequest { id, exec_id, spec, ..Default::default() };
-        plain(self.keeper(sandbox).await.exec(request).await)
-    }
-
-    /// Starts an added process, at the keeper; answers its pid.
-    pub async fn start_process(&self, id: &str, sandbox: &str, exec: &str) -> Answer<u32> {
-        let request = v3::StartRequest { id: id.to_owned(), exec_id: exec.to_owned() };
-        Ok(self.keeper(sandbox).await.start(request).await.map_err(status)?.pid)
     }
 
     /// Where every container stands, by Tasks.
@@ -318,12 +297,6 @@ impl Doors {
         self.api.clone().state(api::StateRequest {}).await.unwrap().into_inner().containers
     }
 
-    /// Processes of a container, init first.
-    pub async fn processes(&self, id: &str) -> Answer<Vec<wire::Process>> {
-        let request = tasks::ListProcessesRequest { container_id: id.into() };
-        Ok(self.tasks.clone().list_processes(request).await?.into_inner().processes)
-    }
-
     pub async fn forget_records(&self, ids: &[&str]) {
         for id in ids {
             // Most containers came without one.
@@ -337,12 +310,6 @@ const NOBODY: u32 = 1 << 30;
 
 fn exec_id(process: Option<&Added>) -> String {
     process.map_or_else(String::new, |process| process.exec.clone().unwrap_or_else(|| "nobody".into()))
-}
-
-fn process(args: &[String]) -> Any {
-    let process =
-        json!({ "args": args, "cwd": "/", "env": ["PATH=/bin:/usr/bin"], "user": { "uid": 0, "gid": 0 } });
-    any(type_url::OCI_PROCESS, process.to_string().into_bytes())
 }
 
 fn any(type_url: &str, value: Vec<u8>) -> Any {

@@ -1,16 +1,19 @@
 //! Random stories on real VMs: calls of every interface in any order, against the model that the node's own tests have
 //! (`host/controller/src/node/testing/model.rs`; those tell tens of thousands of stories over keepers that are values). After
-//! each call the containers are what the model says, at the end of each story so by every interface; then the events made sense
-//! and nothing is left.
+//! each call that changes something the containers are what the model says, at the end of each story all is so by every
+//! interface; then the events made sense and nothing is left.
 //!
 //! They are the same in every run, so that a change is to blame for what they find. `THECA_MODEL_SEED` tells others: the first story
 //! has this seed, each other one that of the one before plus 1. `THECA_MODEL_STORIES` says how many to tell, as far as
 //! `THECA_MODEL_SECONDS` suffice.
 
 mod doors;
+mod heard;
+mod step;
 mod story;
 mod view;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -26,14 +29,21 @@ const STEPS: usize = 5;
 /// The first story's seed.
 const SEED: u64 = 1;
 /// No story is begun after so many seconds: a test host in software that shares its processor gets as far as it gets.
-const SECONDS: u64 = 110;
+const SECONDS: u64 = 300;
 /// With fewer, something takes far too long.
-const LEAST: u64 = 20;
+const LEAST: u64 = 40;
+/// How often is told how far it is.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// One story in so many has steps that end a sandbox.
 const STORMY: usize = 25;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
+/// Tells whoever waits for a test, at once: what a test prints is shown when it has failed.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 #[test]
@@ -56,9 +66,17 @@ fn no_story_leads_real_machines_and_model_apart() {
             doors.run_sandbox(sandbox, story::MEMORY_MIB).await.unwrap();
         }
         let mut events = doors.events().await;
+        let mut seen = Instant::now();
         for seed in first..first + stories {
             if begun.elapsed() > time {
                 break;
+            }
+            if seen.elapsed() > SIGN_OF_LIFE {
+                seen = Instant::now();
+                say(&format!(
+                    "{told} of {stories} stories in {:.1?}; next THECA_MODEL_SEED={seed}",
+                    begun.elapsed()
+                ));
             }
             let mut chance = Chance(seed);
             let stormy = chance.below(STORMY) == 0;

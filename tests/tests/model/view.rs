@@ -13,6 +13,8 @@ type Shown = (u32, Phase);
 #[derive(Debug, Default, PartialEq)]
 pub struct View {
     pub sandboxes: BTreeMap<String, String>,
+    /// Thousandths of a processor, of those that are limited and have a keeper to ask.
+    pub limits: BTreeMap<String, u64>,
     /// Names of records in the store.
     pub records: Vec<String>,
     /// By Tasks: init, and the others without an order.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::events::{Subscription, Told, What};
 use super::keeper::Keeper;
-use super::sandbox::{Standing, UpdateSandbox};
+use super::sandbox::{Resize, Standing, UpdateSandbox, Wish};
 use super::store::SandboxRecord;
 use super::task::{Exec, Phase, Whom};
 use super::testing::chance::Chance;
@@ -14,6 +14,7 @@ use super::testing::model::{Answer, Model};
 use super::testing::{Bench, container, sandbox};
 use super::values::Io;
 use super::{ProcessName, Result};
+use crate::sandbox::allowance::CpuQuota;
 
 /// Stories, and steps of each.
 const STORIES: u64 = 20_000;
@@ -40,6 +41,14 @@ fn answer<T>(answer: Result<T>) -> Answer {
 
 fn record(id: &crate::id::SandboxId) -> SandboxRecord {
     SandboxRecord::new(id.clone())
+}
+
+/// Of what all containers of a sandbox may use.
+fn limit(chance: &mut Chance) -> (Option<u64>, UpdateSandbox) {
+    let millis = [None, Some(300), Some(700)][chance.below(3)];
+    let cpu = millis.map_or(Wish::All, |millis| Wish::AtMost(CpuQuota::new(millis * 100, 100_000).unwrap()));
+    let resources = Some(Resize { cpu, ..Resize::default() });
+    (millis, UpdateSandbox { resources, ..UpdateSandbox::default() })
 }
 
 impl Story {
@@ -77,7 +86,7 @@ impl Story {
         {
             named = ProcessName::Pid(process.pid);
         }
-        let verb = self.chance.below(28);
+        let verb = self.chance.below(30);
         let (said, meant) = match verb {
             0 => (answer(node.run_sandbox(&ns, sandbox(s)).await), model.run_sandbox(s)),
             1 => (answer(node.stop_sandbox(&ns, &sid, None).await), model.stop_sandbox(s)),
@@ -113,6 +122,19 @@ impl Story {
                 (answer(node.update_sandbox_record(&ns, record(&sid), paths).await), model.change_record(s))
             }
             27 => (answer(node.delete_sandbox_record(&ns, &sid).await), model.drop_record(s)),
+            28 => {
+                let (millis, update) = limit(&mut self.chance);
+                (answer(node.update_sandbox(&ns, &sid, update).await), model.limit_sandbox(s, millis))
+            }
+            29 => {
+                // Whoever asked has gone before there is an answer.
+                let (millis, update) = limit(&mut self.chance);
+                let given_up = node.update_sandbox(&ns, &sid, update);
+                let _ = tokio::time::timeout(Duration::ZERO, given_up).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let _ = model.limit_sandbox(s, millis);
+                (Ok(()), Ok(()))
+            }
             _ => (self.behind(s, c).await, Ok(())),
         };
         self.steps.push(format!("{verb} {s} {c} {e}: {said:?}"));
@@ -191,6 +213,15 @@ impl Story {
         let sandboxes = node.sandboxes(ns).await.unwrap().into_iter();
         let sandboxes: BTreeMap<_, _> = sandboxes.map(|one| (one.id.to_string(), one.standing)).collect();
         assert_eq!(sandboxes, self.model.sandboxes, "{:#?}", self.steps);
+        for id in self.model.sandboxes.keys() {
+            let status = node.sandbox_status(ns, &id.parse().unwrap(), true).await.unwrap();
+            let told = status.resources.allowance.cpu.map(|quota| quota.millis());
+            assert_eq!(told, self.model.limits.get(id).copied(), "{id}: {:#?}", self.steps);
+            if status.info.contains_key("keeper_pid") {
+                let in_force = status.info.get("cpu_limit_milli").map(|limit| limit.parse().unwrap());
+                assert_eq!(in_force, told, "{id}: {:#?}", self.steps);
+            }
+        }
         let records = node.sandbox_records(ns, &[]).unwrap().into_iter();
         assert_eq!(records.map(|one| one.id.to_string()).collect::<BTreeSet<_>>(), self.model.records);
         let tasks: Vec<_> =

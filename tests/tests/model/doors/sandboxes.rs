@@ -42,7 +42,7 @@ impl Doors {
     }
 
     /// Gives it another label.
-    pub async fn update_sandbox(&self, id: &str) -> Answer<()> {
+    pub async fn label_sandbox(&self, id: &str) -> Answer<()> {
         let request = today::ControllerUpdateRequest {
             sandbox_id: id.into(),
             sandbox: Some(labelled(id)),

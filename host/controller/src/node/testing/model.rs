@@ -22,6 +22,8 @@ pub struct Container {
 pub struct Model {
     pub sandboxes: BTreeMap<String, Standing>,
     pub containers: BTreeMap<String, Container>,
+    /// Thousandths of a processor that all containers of a sandbox may use, where an Update has limited them.
+    pub limits: BTreeMap<String, u64>,
     /// Names of sandboxes that the store has a record of; it has nothing to do with those that there are.
     pub records: BTreeSet<String>,
 }
@@ -45,6 +47,7 @@ impl Model {
 
     pub fn shutdown_sandbox(&mut self, id: &str) -> Answer {
         self.sandboxes.remove(id);
+        self.limits.remove(id);
         self.containers.retain(|_, container| container.sandbox != id);
         Ok(())
     }
@@ -58,6 +61,16 @@ impl Model {
 
     pub fn update_sandbox(&self, id: &str) -> Answer {
         unless(*self.sandboxes.get(id).ok_or(NotFound)? == Standing::Stopped, FailedPrecondition)
+    }
+
+    /// None: all that its VM has.
+    pub fn limit_sandbox(&mut self, id: &str, millis: Option<u64>) -> Answer {
+        unless(*self.sandboxes.get(id).ok_or(NotFound)? != Standing::Ready, FailedPrecondition)?;
+        match millis {
+            Some(millis) => self.limits.insert(id.into(), millis),
+            None => self.limits.remove(id),
+        };
+        Ok(())
     }
 
     pub fn keep_record(&mut self, id: &str) -> Answer {
@@ -136,6 +149,7 @@ impl Model {
         self.containers.remove(id);
         if sandbox == id {
             self.sandboxes.remove(id);
+            self.limits.remove(id);
         }
         Ok(())
     }
