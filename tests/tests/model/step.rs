@@ -113,8 +113,7 @@ impl Verb {
             }
             Start | Delete => &[Door::Execution, Door::Tasks, Door::Keeper, Door::Shim],
             KillAdded => &[Door::Api, Door::Execution, Door::Tasks, Door::Keeper],
-            // A keeper does not tell thecad of one that was deleted at its own API: it shows there as it was.
-            DeleteAdded => &[Door::Execution, Door::Tasks],
+            DeleteAdded => &[Door::Execution, Door::Tasks, Door::Keeper],
             Exec => &[Door::Api, Door::Execution, Door::Tasks],
             Add | StartAdded => &[Door::Keeper],
             _ => &[Door::Tasks],

@@ -4,6 +4,7 @@ mod agreement;
 mod drawing;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use theca_controller::node::Kind;
@@ -154,12 +155,17 @@ impl<'a> Story<'a> {
     }
 
     /// What thecad or a keeper answers, bounded.
-    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> T {
-        let begun = Instant::now();
-        let answer = tokio::time::timeout(CALL, answer).await;
-        let answer = answer.unwrap_or_else(|_| panic!("nothing was answered in {CALL:?}: {}", self.so_far()));
-        self.tell_if_slow("an answer", begun);
-        answer
+    #[track_caller]
+    fn in_time<T>(&self, answer: impl Future<Output = T>) -> impl Future<Output = T> {
+        let asked = Location::caller();
+        async move {
+            let begun = Instant::now();
+            let answer = tokio::time::timeout(CALL, answer).await;
+            let late = |_| panic!("nothing was answered in {CALL:?} at {asked}: {}", self.so_far());
+            let answer = answer.unwrap_or_else(late);
+            self.tell_if_slow(&format!("the answer at {asked}"), begun);
+            answer
+        }
     }
 
     fn tell_if_slow(&self, what: &str, begun: Instant) {

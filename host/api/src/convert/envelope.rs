@@ -49,6 +49,8 @@ fn message(subject: Subject, happening: Happening) -> Option<(&'static str, Any)
         Happening::OutOfMemory => ("/tasks/oom", any("TaskOOM", &TaskOom { container_id })),
         Happening::Paused => ("/tasks/paused", any("TaskPaused", &TaskPaused { container_id })),
         Happening::Resumed => ("/tasks/resumed", any("TaskResumed", &TaskResumed { container_id })),
+        // containerd is told of tasks only.
+        Happening::Deleted(_) if !exec_id.is_empty() => return None,
         Happening::Deleted(exit) => {
             let TaskExit { container_id, pid, exit_status, exited_at, .. } =
                 exited(container_id, String::new(), pid, exit);

@@ -3,6 +3,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::events::Told;
+use super::keeper::Keeper;
 use super::sandbox::{CreateSandbox, Resources, Standing};
 use super::task::{Exec, Phase, Whom};
 use super::testing::{Bench, container, sandbox, told};
@@ -283,7 +284,14 @@ async fn what_is_made_at_the_keeper_is_seen_here() {
     bench.make_at(&*keeper, "web").await;
     assert_eq!(node.task(ns, &container("web")).await.unwrap().init.phase, Phase::Running);
     assert_eq!(kind(node.create_task(ns, bench.task("web", None)).await), Kind::AlreadyExists);
-    node.delete_task(ns, &container("web"), true).await.unwrap();
+    // Added at one door, deleted at another, and added again.
+    let (web, shell) = (container("web"), || exec(Some("shell")));
+    for _ in 0..2 {
+        node.add_process(ns, &web, shell()).await.unwrap();
+        keeper.delete(&web, shell().exec.as_ref()).await.unwrap();
+    }
+    assert_eq!(node.processes(ns, &web).await.unwrap().len(), 1);
+    node.delete_task(ns, &web, true).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -185,6 +185,21 @@ async fn a_paused_sandbox_is_asked_for_nothing_until_it_goes_on() {
 }
 
 #[tokio::test]
+async fn a_pause_comes_after_what_the_guest_was_asked_for_before() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    scene.agent.delay("stats", Duration::from_millis(300));
+    let web = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
+    let asked = tokio::spawn(async move { web.ask(TaskRequest::Stats).await });
+    while !scene.agent.calls().iter().any(|call| call.starts_with("stats")) {
+        tokio::task::yield_now().await;
+    }
+    scene.sandbox.pause().await.unwrap();
+    assert!(asked.await.unwrap().is_ok(), "it would have waited until the sandbox goes on");
+    assert_eq!(scene.phase("web").await.unwrap(), Phase::Created);
+}
+
+#[tokio::test]
 async fn what_init_is_can_be_told_though_its_bundle_cannot_be_read() {
     let scene = Scene::begin("boots", SandboxOptions::default());
     scene.create("web").await.unwrap();

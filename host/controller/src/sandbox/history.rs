@@ -77,7 +77,7 @@ pub enum Happening {
     Paused,
     /// And goes on.
     Resumed,
-    /// The container is gone; how its init ended.
+    /// The container, or a process that was added, is gone; how it ended.
     Deleted(Exit),
 }
 
@@ -164,7 +164,7 @@ impl History {
         for event in kept.iter().rev().filter(|event| event.subject.container.as_ref() == Some(container)) {
             match event.happening {
                 Happening::Created(_) => return event.sequence,
-                Happening::Deleted(_) => break,
+                Happening::Deleted(_) if event.subject.exec.is_none() => break,
                 _ => {}
             }
         }

@@ -199,6 +199,12 @@ async fn an_exec_has_a_life_of_its_own() {
     assert_eq!(task.wait(which()).await.unwrap().status, 3);
     assert_eq!(task.ask(|reply| TaskRequest::Delete(which(), reply)).await.unwrap().1.status, 3);
     assert!(matches!(task.wait(which()).await, Err(Error::UnknownExec(_))));
+    let told = scene.sandbox.history().page(0, 100, Duration::ZERO).await.unwrap().events;
+    let last = told.last().map(|event| (event.subject.exec.clone(), &event.happening));
+    assert!(
+        matches!(last, Some((Some(_), history::Happening::Deleted(exit))) if exit.status == 3),
+        "{last:?}"
+    );
     assert_eq!(scene.phase("web").await.unwrap(), Phase::Running);
 }
 

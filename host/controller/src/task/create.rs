@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::sandbox::boot::{BootError, Vm};
 use crate::sandbox::history::History;
+use crate::sandbox::state::SandboxRefusal;
 use crate::sandbox::timeline::Timeline;
 use crate::vmm::{DiskFile, VmmError};
 
@@ -61,6 +62,7 @@ impl Creation {
         let opened = Opened::open(&self.io, log, &self.remotes)?;
         let images = self.images().await?;
         let vm = self.vm().await?;
+        let Some(_busy) = vm.vmm.busy() else { return Err(SandboxRefusal::Paused.into()) };
         match self.attach(&vm, images).await {
             Err(VmmError::Ended) => return Err(Error::VmEnded(vm.vmm.ended().await)),
             attached => attached?,

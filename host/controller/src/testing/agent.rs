@@ -94,7 +94,7 @@ impl FakeAgent {
         self.refusals.lock().unwrap().insert(call, refusal);
     }
 
-    /// Makes `call`, which is `exec`, `pause` or `info`, take so long.
+    /// Makes `call`, which is `exec`, `pause`, `stats` or `info`, take so long.
     pub fn delay(&self, call: &'static str, time: Duration) {
         self.delays.lock().unwrap().insert(call, time);
     }
@@ -187,6 +187,7 @@ impl Agent for FakeAgent {
     }
     async fn stats(&self, container: &ContainerId) -> Result<CgroupFiles, AgentError> {
         self.note("stats", container)?;
+        self.take_time("stats").await;
         let kills = format!("oom 9\noom_kill {}\n", self.killed.borrow().1);
         Ok(vec![("pids.current".into(), "1\n".into()), ("memory.events".into(), kills)])
     }

@@ -17,18 +17,23 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use theca_vmm_protocol::{Channel, ChannelError, Disk, FdIndex, Reply, Request, Stats};
 use tokio::net::UnixStream;
 use tokio::process::Command;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 pub use disk::{DiskFile, DiskId};
 pub use end::VmEnd;
 pub use machine::Machine;
 
 use crate::sys::inherit;
+
+/// How long a pause waits for what the guest was asked for before; what takes longer is done when it goes on.
+const UNDER_WAY: Duration = Duration::from_secs(5);
 
 /// Why the VMM could not be started or asked.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +66,8 @@ pub struct Vmm {
     halted: watch::Receiver<bool>,
     ended: watch::Receiver<Option<Arc<VmEnd>>>,
     paused: Arc<AtomicBool>,
+    /// Shared by what the guest is doing for somebody.
+    guest: Arc<RwLock<()>>,
 }
 
 /// What the supervisor is told.
@@ -106,8 +113,8 @@ impl Vmm {
         let supervisor =
             supervisor::Supervisor { wire, child, inbox, publish_halt, publish, dialled, console };
         let supervisor = tokio::spawn(supervisor.run());
-        let paused = Arc::default();
-        Ok(Spawned { vmm: Self { pid, asks, halted, ended, paused }, dials, supervisor })
+        let (paused, guest) = Default::default();
+        Ok(Spawned { vmm: Self { pid, asks, halted, ended, paused, guest }, dials, supervisor })
     }
 
     /// The process's id on the host.
@@ -143,10 +150,19 @@ impl Vmm {
         async move { done(answer.await) }
     }
 
-    /// Stops every vCPU where it is. Idempotent.
+    /// To be held while the guest is asked for something that others wait behind: a pause comes after it. None if the guest
+    /// stands still, or is about to.
+    pub fn busy(&self) -> Option<OwnedRwLockReadGuard<()>> {
+        let busy = self.guest.clone().try_read_owned().ok()?;
+        (!self.is_paused()).then_some(busy)
+    }
+
+    /// Stops every vCPU where it is, once the guest has done what it is [`busy`](Self::busy) with, or does not come to that.
+    /// Idempotent.
     pub async fn pause(&self) -> Result<(), VmmError> {
         // Before it is so: whoever asks the guest for something from now on would wait.
         self.paused.store(true, Ordering::Relaxed);
+        let _ = timeout(UNDER_WAY, self.guest.write()).await;
         let paused = done(self.ask(Request::Pause, Vec::new()).await);
         self.paused.store(paused.is_ok(), Ordering::Relaxed);
         paused

@@ -153,6 +153,6 @@ pub enum Happened {
     Paused,
     /// And goes on.
     Resumed,
-    /// The container is forgotten.
+    /// The container, or an added process, is forgotten.
     Deleted(Exit),
 }

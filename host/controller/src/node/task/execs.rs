@@ -129,7 +129,12 @@ impl Node {
             Some(name) => name,
             None => made_up()?,
         };
-        if found.read(|record| record.execs.contains_key(&name))? {
+        let taken = || found.read(|record| record.execs.contains_key(&name));
+        if taken()? {
+            // Somebody may have deleted it at the keeper's own task API.
+            self.refresh(found).await;
+        }
+        if taken()? {
             return Err(Error::ProcessExists { container: id.clone(), exec: name });
         }
         let keeper = found.keeper("add a process in")?;

@@ -235,6 +235,7 @@ impl Keeper for FakeKeeper {
         };
         let proc = state.task(id)?.execs.remove(exec).ok_or_else(unknown)?;
         let exit = proc.exit.unwrap_or(Exit { status: 137, at: SystemTime::now() });
+        self.tell(&mut state, Some(id), Some(exec.clone()), proc.pid, Happened::Deleted(exit));
         Ok(exit)
     }
 

@@ -73,7 +73,10 @@ impl Task {
 
     /// The guest has run out of memory: how often, its counters tell.
     pub(super) async fn out_of_memory(&mut self) {
-        if let Ok(files) = self.vm.agent.stats(&self.id).await {
+        // Of a guest that stands still the next ones tell.
+        if self.awake().is_ok()
+            && let Ok(files) = self.vm.agent.stats(&self.id).await
+        {
             self.tell_memory_kills(process::memory_kills(&files));
         }
     }

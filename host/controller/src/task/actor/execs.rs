@@ -56,8 +56,9 @@ impl Task {
         let (ids, terminal, spec) = (stdio.ids(), process.io.terminal, process.spec.clone());
         process.state = ProcessState::Starting(stdio);
         process.drain = Some(drain);
-        let (vm, id) = (self.vm.clone(), self.id.clone());
+        let (vm, id, busy) = (self.vm.clone(), self.id.clone(), self.vm.vmm.busy());
         Ok(async move {
+            let _busy = busy;
             match vm.agent.exec(&id, ids, terminal, spec).await {
                 Ok(guest_pid) => Ok(guest_pid),
                 Err(error) => Err(explain(&vm, error).await),
@@ -94,12 +95,14 @@ impl Task {
     pub(super) async fn delete_exec(&mut self, exec: ExecId) -> Result<(u32, Exit)> {
         let which = Some(exec);
         self.accept(&which, Verb::Delete)?;
-        let Some(exec) = which else { return Err(Error::UnknownContainer) };
-        let process = self.execs.remove(&exec).ok_or(Error::UnknownExec(exec))?;
-        self.remotes.release(&process.io);
         // One that was never started has nothing to tell.
         let never = Exit { status: 0, at: std::time::SystemTime::UNIX_EPOCH };
-        Ok((self.vm.vmm.pid(), process.exit().unwrap_or(never)))
+        let process = self.process(&which)?;
+        let exit = process.exit().unwrap_or(never);
+        self.remotes.release(&process.io);
+        self.tell(&which, Happening::Deleted(exit));
+        self.execs.retain(|exec, _| Some(exec) != which.as_ref());
+        Ok((self.vm.vmm.pid(), exit))
     }
 
     /// An exec has ended: the guest need not keep its status, and perhaps nobody will ask for it here.

@@ -85,7 +85,7 @@ pub async fn run(
             () = passed(task.init_end.as_ref().map(|held| held.until)) => task.tell_init_end(),
             request = inbox.recv() => match request {
                 None => return,
-                Some(TaskRequest::Delete(None, reply)) => match task.delete().await {
+                Some(TaskRequest::Delete(None, reply)) => match task.delete_undisturbed().await {
                     Ok(answer) => {
                         inbox.close();
                         info!(container = %task.id, "task deleted");
@@ -134,6 +134,8 @@ impl Task {
 
     /// Does one request. An asker that went away is no error, so answers that find nobody are dropped.
     async fn serve(&mut self, request: TaskRequest) {
+        // What needs a guest that stands still is refused below; a pause comes after what does not.
+        let _busy = self.vm.vmm.busy();
         match request {
             TaskRequest::Start(None, reply) => drop(reply.send(self.start_init().await)),
             TaskRequest::Start(Some(exec), reply) => self.start_exec(exec, reply),

@@ -120,8 +120,14 @@ impl Task {
         Ok(process.io.terminal)
     }
 
+    /// [`Task::delete`], before a pause that is asked for meanwhile.
+    pub(super) async fn delete_undisturbed(&mut self) -> Result<(u32, Exit)> {
+        let _busy = self.vm.vmm.busy();
+        self.delete().await
+    }
+
     /// Forgets the task, in the guest too. What the guest fails to tidy up is logged: the task is gone all the same.
-    pub(super) async fn delete(&mut self) -> Result<(u32, Exit)> {
+    async fn delete(&mut self) -> Result<(u32, Exit)> {
         self.accept(&None, Verb::Delete)?;
         if self.init.phase() == Phase::Created {
             self.kill(&None, SIGKILL, true).await?;
