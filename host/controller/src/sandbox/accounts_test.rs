@@ -200,6 +200,27 @@ async fn a_pause_comes_after_what_the_guest_was_asked_for_before() {
 }
 
 #[tokio::test]
+async fn a_resume_overtakes_a_pause_that_still_waits() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    scene.agent.delay("stats", Duration::from_millis(300));
+    let web = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
+    let asked = tokio::spawn(async move { web.ask(TaskRequest::Stats).await });
+    while !scene.agent.calls().iter().any(|call| call.starts_with("stats")) {
+        tokio::task::yield_now().await;
+    }
+    let sandbox = scene.sandbox.clone();
+    let pausing = tokio::spawn(async move { sandbox.pause().await });
+    while !scene.sandbox.info().await.unwrap().paused {
+        tokio::task::yield_now().await;
+    }
+    scene.sandbox.resume().await.unwrap();
+    asked.await.unwrap().unwrap();
+    assert!(pausing.await.unwrap().is_err());
+    assert!(!scene.sandbox.info().await.unwrap().paused);
+}
+
+#[tokio::test]
 async fn what_init_is_can_be_told_though_its_bundle_cannot_be_read() {
     let scene = Scene::begin("boots", SandboxOptions::default());
     scene.create("web").await.unwrap();

@@ -66,7 +66,7 @@ pub struct Vmm {
     halted: watch::Receiver<bool>,
     ended: watch::Receiver<Option<Arc<VmEnd>>>,
     paused: Arc<AtomicBool>,
-    /// Shared by what the guest is doing for somebody.
+    /// Shared by what the guest is doing for somebody, for as long as that takes.
     guest: Arc<RwLock<()>>,
 }
 
@@ -163,6 +163,9 @@ impl Vmm {
         // Before it is so: whoever asks the guest for something from now on would wait.
         self.paused.store(true, Ordering::Relaxed);
         let _ = timeout(UNDER_WAY, self.guest.write()).await;
+        if !self.paused.load(Ordering::Relaxed) {
+            return Err(VmmError::Refused("it was resumed meanwhile".into()));
+        }
         let paused = done(self.ask(Request::Pause, Vec::new()).await);
         self.paused.store(paused.is_ok(), Ordering::Relaxed);
         paused

@@ -210,7 +210,7 @@ pub fn blk(bytes: &[u8]) {
     let disk = Disk::open(file.try_clone().unwrap(), read_only, "fuzz").unwrap();
     file.write_all_at(&GUARD, SECTORS * 512).unwrap();
 
-    let mut machine = Machine::new(Box::new(Block::new(Slot::with(disk), Helpers::default())));
+    let mut machine = Machine::new(Box::new(Block::new(Slot::with(disk), Helpers::new(2))));
     while !input.0.is_empty() {
         disk_request(&mut machine, &mut input);
         let mut some = Input(&input.0[..input.0.len().min(32)]);

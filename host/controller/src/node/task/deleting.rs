@@ -26,7 +26,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a container that is being created may take until it can be deleted.
 const BIRTH: Duration = Duration::from_secs(60);
-/// How often a keeper is asked whether a container has come to be; it takes half a minute to say that it does not know yet.
+/// How often a keeper is asked for a container that it is creating; it answers when that is there, or is not.
 const ASKED: usize = 10;
 const SIGKILL: u32 = 9;
 
@@ -35,10 +35,16 @@ impl Node {
     /// is killed first. One that is being created is waited for: whoever hears that it is not there never sees it again. Answers
     /// how it ended. Stats end here. Goes on when whoever asked has gone.
     pub async fn delete_task(&self, namespace: &Namespace, id: &ContainerId, force: bool) -> Result<Deleted> {
-        let late = |_| Error::TimedOut { what: format!("the creation of container {id}"), limit: BIRTH };
-        timeout(BIRTH, self.shared.settled(namespace, id)).await.map_err(late)?;
         let (node, namespace, id) = (self.clone(), namespace.clone(), id.clone());
-        self.detached(async move { node.deleting(&namespace, &id, force).await }).await
+        self.detached(async move {
+            let late = |_| Error::TimedOut { what: format!("the creation of container {id}"), limit: BIRTH };
+            tokio::select! {
+                settled = timeout(BIRTH, node.shared.settled(&namespace, &id)) => settled.map_err(late)?,
+                () = node.shared.closing() => return Err(Error::Closed),
+            }
+            node.deleting(&namespace, &id, force).await
+        })
+        .await
     }
 
     async fn deleting(&self, namespace: &Namespace, id: &ContainerId, force: bool) -> Result<Deleted> {
@@ -121,21 +127,34 @@ impl Node {
             }
             let (node, handle, keeper) = (self.clone(), handle.clone(), keeper.clone());
             self.shared.spawn(async move {
-                for _ in 0..ASKED {
-                    match keeper.processes(&id).await {
-                        Err(error) if !error.is_not_found() && !error.is_gone() => {
-                            debug!(container = %id, %error, "not created yet")
-                        }
-                        _ => break,
-                    }
-                }
-                let _ = node.catch_up(&handle, &keeper).await;
-                let mirror = handle.mirror();
-                if !mirror.tasks.contains_key(&id) {
-                    node.shared.release(&handle.namespace, &id, &handle.id);
+                tokio::select! {
+                    () = node.birth(&handle, &keeper, &id) => {}
+                    () = node.shared.closing() => {}
                 }
             });
         }
+    }
+
+    /// Waits until a container is there, and is known here, or is not: then its id is free.
+    async fn birth(&self, handle: &Arc<Handle>, keeper: &Arc<dyn Keeper>, id: &ContainerId) {
+        for _ in 0..ASKED {
+            match keeper.processes(id).await {
+                Ok(_) if self.catch_up(handle, keeper).await.is_ok() => return,
+                Err(error) if error.is_not_found() || error.is_gone() => break,
+                Ok(_) => debug!(container = %id, "its keeper does not tell that it is there"),
+                Err(error) => debug!(container = %id, %error, "not created yet"),
+            }
+            sleep(AGAIN).await;
+        }
+        let _ = self.catch_up(handle, keeper).await;
+        let mirror = handle.mirror();
+        if mirror.tasks.contains_key(id) || mirror.expected.contains_key(id) {
+            return;
+        }
+        if let Err(error) = self.shared.journal.remove_bundle(&handle.namespace, id) {
+            warn!(container = %id, %error, "the bundle of a container that did not come to be stays");
+        }
+        self.shared.release(&handle.namespace, id, &handle.id);
     }
 
     /// Nobody will start a task that goes with its end: it is deleted as soon as that works. One that runs goes with its end.

@@ -11,6 +11,7 @@ use crate::bundle::MAX_CONFIG;
 use crate::id::{ContainerId, ExecId, Namespace};
 use crate::node::Node;
 use crate::node::error::{Error, ProcessName, Result};
+use crate::node::sandbox::mirror::News;
 use crate::task::state::Verb;
 
 impl Node {
@@ -115,7 +116,14 @@ impl Node {
             self.refresh(&found).await;
         }
         let exit = exit.unwrap_or_else(super::record::lost_now);
-        self.change(&found.handle, |mirror| mirror.forget_exec(id, &exec, exit));
+        self.change(&found.handle, |mirror| {
+            let here = mirror.tasks.get(id).and_then(|record| record.proc(Some(&exec)));
+            match here.is_some_and(|here| here.pid == known.pid) {
+                true => mirror.forget_exec(id, &exec, exit),
+                // Its keeper has told, and somebody may have added another one of its name.
+                false => News::default(),
+            }
+        });
         Ok(Deleted { pid: known.pid, exit })
     }
 

@@ -11,7 +11,7 @@ use crate::agent::AgentError;
 use crate::error::{Error, Result};
 use crate::sandbox::allowance::Allowance;
 use crate::sandbox::boot::Vm;
-use crate::sandbox::state::{SandboxState, Wish};
+use crate::sandbox::state::{SandboxRefusal, SandboxState, Wish};
 use crate::sandbox::{LONGEST_PING, Reply, SandboxInfo, SandboxMetrics};
 use crate::task::create::explain;
 use crate::vmm::Vmm;
@@ -138,9 +138,12 @@ impl Actor {
         self.events.spawn(async move {
             let outcome = booted.wait_for(Option::is_some).await.ok().and_then(|booted| booted.clone());
             let refused = match outcome {
-                Some(Ok(vm)) => match vm.agent.allow(&allowance).await {
-                    Ok(()) => return Event::Allowed(allowance, reply),
-                    Err(error) => explain(&vm, error).await,
+                Some(Ok(vm)) => match vm.vmm.busy() {
+                    Some(_busy) => match vm.agent.allow(&allowance).await {
+                        Ok(()) => return Event::Allowed(allowance, reply),
+                        Err(error) => explain(&vm, error).await,
+                    },
+                    None => SandboxRefusal::Paused.into(),
                 },
                 Some(Err(error)) => Error::Boot(error),
                 None => Error::Gone,

@@ -73,8 +73,8 @@ impl Task {
 
     /// The guest has run out of memory: how often, its counters tell.
     pub(super) async fn out_of_memory(&mut self) {
-        // Of a guest that stands still the next ones tell.
-        if self.awake().is_ok()
+        self.memory_is_unread = self.awake().is_err();
+        if !self.memory_is_unread
             && let Ok(files) = self.vm.agent.stats(&self.id).await
         {
             self.tell_memory_kills(process::memory_kills(&files));

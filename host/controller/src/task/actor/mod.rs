@@ -48,6 +48,8 @@ struct Task {
     remotes: Remotes,
     /// Kills for memory that were told.
     memory_kills: u64,
+    /// There was one while the guest stood still.
+    memory_is_unread: bool,
 }
 
 /// Creates the container, answers `reply`, and serves `inbox` until Delete.
@@ -127,6 +129,7 @@ impl Task {
             history,
             remotes,
             memory_kills,
+            memory_is_unread: false,
         };
         task.tell(&None, Happening::Created(Arc::new(created)));
         task
@@ -136,6 +139,9 @@ impl Task {
     async fn serve(&mut self, request: TaskRequest) {
         // What needs a guest that stands still is refused below; a pause comes after what does not.
         let _busy = self.vm.vmm.busy();
+        if self.memory_is_unread {
+            self.out_of_memory().await;
+        }
         match request {
             TaskRequest::Start(None, reply) => drop(reply.send(self.start_init().await)),
             TaskRequest::Start(Some(exec), reply) => self.start_exec(exec, reply),
