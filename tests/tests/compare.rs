@@ -67,6 +67,23 @@ fn mounts_devices_and_guarded_paths() {
 }
 
 #[test]
+fn mounts_propagate_as_asked() {
+    // Numbers of peer groups are the machine's.
+    let shown = "awk '$5 ~ \"^/(mnt|proc)?$\" { $1 = $5
+        for (i = 7; $i != \"-\"; i++) { sub(/:.*/, \"\", $i); $1 = $1 \" \" $i }
+        print $1 }' /proc/self/mountinfo | sort";
+    for (root, mount) in
+        [("private", "shared"), ("slave", "rslave"), ("shared", "private"), ("unbindable", "unbindable")]
+    {
+        let mut bundle = script(shown);
+        bundle.config["linux"]["rootfsPropagation"] = json!(root);
+        let mnt = json!({ "destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": [mount] });
+        bundle.config["mounts"].as_array_mut().unwrap().push(mnt);
+        bundle.same_under_both(&Theca::empty()).success();
+    }
+}
+
+#[test]
 fn files_of_the_bundle_are_bound() {
     let theca = Theca::empty();
     let mut bundle =

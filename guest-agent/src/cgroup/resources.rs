@@ -274,6 +274,23 @@ mod tests {
     }
 
     #[test]
+    fn disks_and_huge_pages_have_limits() {
+        let of_disks = r#"{"blockIO":{"weight":500,"weightDevice":[{"major":254,"minor":0,"weight":10}],
+            "throttleReadBpsDevice":[{"major":254,"minor":0,"rate":1024}],
+            "throttleWriteIOPSDevice":[{"major":254,"minor":0,"rate":7}]}}"#;
+        let files = [
+            ("io.weight", "default 4950"),
+            ("io.weight", "254:0 1"),
+            ("io.max", "254:0 rbps=1024"),
+            ("io.max", "254:0 wiops=7"),
+        ];
+        assert_eq!(of(of_disks).unwrap(), files.map(|(file, value)| (file.to_owned(), value.to_owned())));
+        let of_pages = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#;
+        assert_eq!(only(of_pages), ("hugetlb.2MB.max".into(), "4194304".into()));
+        assert!(of(r#"{"hugepageLimits":[{"pageSize":"../2MB","limit":1}]}"#).is_err());
+    }
+
+    #[test]
     fn unified_files_stay_inside_the_cgroup() {
         assert_eq!(only(r#"{"unified":{"memory.high":"1"}}"#), ("memory.high".into(), "1".into()));
         for name in ["../memory.max", "cgroup.procs", "nodots"] {

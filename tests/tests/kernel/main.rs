@@ -4,6 +4,17 @@ use serde_json::json;
 use theca_tests::{Bundle, Theca};
 
 #[test]
+fn limits_of_disks_and_huge_pages_are_seen_from_inside() {
+    let files = "cd /sys/fs/cgroup; cat cgroup.controllers io.weight hugetlb.2MB.max";
+    let mut bundle = Bundle::new(&["sh", "-c", files]);
+    let resources = &mut bundle.config["linux"]["resources"];
+    resources["blockIO"] = json!({ "weight": 500 });
+    resources["hugepageLimits"] = json!([{ "pageSize": "2MB", "limit": 4 << 20 }]);
+    let seen = "cpuset cpu io memory hugetlb pids\ndefault 4950\n4194304\n";
+    assert_eq!(bundle.theca(&Theca::empty()).success(), seen);
+}
+
+#[test]
 fn a_container_finds_what_it_needs_of_its_kernel() {
     let mut bundle = Bundle::debian(&["perl", "-e", include_str!("abilities.pl")]);
     for set in ["bounding", "effective", "permitted"] {
