@@ -7,9 +7,9 @@ use theca_tests::{IMAGE, Theca, eventually, fixtures};
 /// Runs until it is asked to end, which it does with 3.
 const SERVER: &str = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
 
-/// Takes more memory than there is in one system call. One that takes it bit by bit has its own program dropped and reread for
-/// each page before the kernel gives up, which takes minutes where processors are emulated.
-const HOG: &str = "dd if=/dev/zero of=/dev/null bs=256M count=1";
+/// Takes, in one system call, more memory than a guest of 64 MiB has free, but not more than it has. One that takes it bit by bit has
+/// its own program dropped and reread for each page before the kernel gives up, which takes minutes where processors are emulated.
+const HOG: &str = "dd if=/dev/zero of=/dev/null bs=40M count=1";
 
 fn state(theca: &Theca, container: &str) -> String {
     theca.inspect(container)["State"]["Status"].as_str().unwrap_or_default().to_owned()
