@@ -184,38 +184,37 @@ async fn a_paused_sandbox_is_asked_for_nothing_until_it_goes_on() {
     assert!(!scene.sandbox.metrics().await.unwrap().files.is_empty());
 }
 
-#[tokio::test]
-async fn a_pause_comes_after_what_the_guest_was_asked_for_before() {
+/// A sandbox whose guest is counting what a container uses, and whether that is answered.
+async fn with_a_busy_guest() -> (Scene, tokio::task::JoinHandle<bool>) {
     let scene = Scene::begin("boots", SandboxOptions::default());
     scene.create("web").await.unwrap();
     scene.agent.delay("stats", Duration::from_millis(300));
     let web = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
-    let asked = tokio::spawn(async move { web.ask(TaskRequest::Stats).await });
+    let asked = tokio::spawn(async move { web.ask(TaskRequest::Stats).await.is_ok() });
     while !scene.agent.calls().iter().any(|call| call.starts_with("stats")) {
         tokio::task::yield_now().await;
     }
+    (scene, asked)
+}
+
+#[tokio::test]
+async fn a_pause_comes_after_what_the_guest_was_asked_for_before() {
+    let (scene, counted) = with_a_busy_guest().await;
     scene.sandbox.pause().await.unwrap();
-    assert!(asked.await.unwrap().is_ok(), "it would have waited until the sandbox goes on");
+    assert!(counted.await.unwrap(), "it would have waited until the sandbox goes on");
     assert_eq!(scene.phase("web").await.unwrap(), Phase::Created);
 }
 
 #[tokio::test]
 async fn a_resume_overtakes_a_pause_that_still_waits() {
-    let scene = Scene::begin("boots", SandboxOptions::default());
-    scene.create("web").await.unwrap();
-    scene.agent.delay("stats", Duration::from_millis(300));
-    let web = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
-    let asked = tokio::spawn(async move { web.ask(TaskRequest::Stats).await });
-    while !scene.agent.calls().iter().any(|call| call.starts_with("stats")) {
-        tokio::task::yield_now().await;
-    }
+    let (scene, counted) = with_a_busy_guest().await;
     let sandbox = scene.sandbox.clone();
     let pausing = tokio::spawn(async move { sandbox.pause().await });
     while !scene.sandbox.info().await.unwrap().paused {
         tokio::task::yield_now().await;
     }
     scene.sandbox.resume().await.unwrap();
-    asked.await.unwrap().unwrap();
+    assert!(counted.await.unwrap());
     assert!(pausing.await.unwrap().is_err());
     assert!(!scene.sandbox.info().await.unwrap().paused);
 }
