@@ -18,6 +18,8 @@ fn a_kernel_that_panics_is_told_with_its_last_words() {
     output
         .exits(125)
         .says("the guest's kernel panicked; the guest's last words:\n")
+        // What led there, of which a start without panic shows nothing.
+        .says("Registered PF_VSOCK")
         .says("Kernel panic - not syncing");
     nothing_left(&theca);
 }

@@ -42,6 +42,8 @@ pub struct Ports {
     pub stderr: UnixStream,
     /// Port 4: lines from the test host's init about the run itself.
     pub control: UnixStream,
+    /// Port 5: read and thrown away, see `pulse.rs`.
+    pub pulse: UnixStream,
 }
 
 impl Host {
@@ -105,7 +107,9 @@ pub fn start(base: &Base, job: &Job, inputs: &File, results: &File) -> Result<Ho
     let (stdout, stdout_far) = UnixStream::pair()?;
     let (stderr, stderr_far) = UnixStream::pair()?;
     let (control, control_far) = UnixStream::pair()?;
-    for (number, far) in [&stdin_far, &stdout_far, &stderr_far, &control_far].into_iter().enumerate() {
+    let (pulse, pulse_far) = UnixStream::pair()?;
+    let far_ends = [&stdin_far, &stdout_far, &stderr_far, &control_far, &pulse_far];
+    for (number, far) in far_ends.into_iter().enumerate() {
         line.port(number + 1, far)?;
     }
 
@@ -116,7 +120,7 @@ pub fn start(base: &Base, job: &Job, inputs: &File, results: &File) -> Result<Ho
         .stderr(console.try_clone()?)
         .spawn()
         .context("failed to start QEMU")?;
-    Ok(Host { process, console, ports: Ports { stdin, stdout, stderr, control } })
+    Ok(Host { process, console, ports: Ports { stdin, stdout, stderr, control, pulse } })
 }
 
 /// A QEMU command line under construction.

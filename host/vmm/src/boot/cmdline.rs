@@ -12,6 +12,8 @@ const BASE: &[&str] = &[
     // How a guest ends must tell why: see `vcpu::exit`.
     "reboot=k,panic_warm",
     "panic=-1",
+    // A panic prints the whole log, what `quiet` kept back too: it has the reason (bit 5, kernel-parameters.txt).
+    "panic_print=0x20",
     // The host keeps the time-stamp counters of a VM in step, and timer interrupts need no trial.
     "tsc=reliable",
     "no_timer_check",

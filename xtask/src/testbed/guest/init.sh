@@ -25,6 +25,7 @@ done
 [ -c "$control" ] || exit 1
 port=${control%4}
 exec 9>"$control"
+cat "${port}5" >/dev/null 9>&- &
 [ -c /dev/kvm ] || { echo "failed kvm_amd made no /dev/kvm" >&9; sleep 60; }
 
 # The command gets pipes rather than the ports themselves: a port can be opened once only.
