@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -43,6 +44,11 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Lets a command that may call xtask again use the same.
+    pub fn hand_on<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("THECA_PROFILE", &self.name)
+    }
+
     /// Where cargo leaves the programs of this profile.
     fn folder(&self) -> PathBuf {
         // The one profile whose folder has another name.

@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use super::tally::{Counter, Tally};
 use super::{Args, e2e, hosts};
-use crate::{apt, command, probe};
+use crate::{apt, build, command, probe, testbed};
 
 const VMM: &str = "theca-vmm";
 /// The package whose integration tests are the suite `agent`.
 pub const AGENT: &str = "theca-agent";
 const END_TO_END: &str = "theca-tests";
+const XTASK: &str = "xtask";
 /// What unit tests call by name: the checker of images that are written, and what makes the file systems of others.
 const TOOLS: [&str; 2] = ["e2fsprogs", "erofs-utils"];
 const FUZZ: &str = "fuzz";
@@ -35,7 +36,7 @@ pub fn clippy() -> Result<Tally> {
 /// the code.
 pub fn unit(args: &Args) -> Result<Tally> {
     apt::install(&TOOLS)?;
-    let others = integration_tests(|package| ![VMM, AGENT, END_TO_END].contains(&package))?;
+    let others = integration_tests(|package| ![VMM, AGENT, END_TO_END, XTASK].contains(&package))?;
     let mut tests = test(args, ["--workspace", "--exclude", END_TO_END, "--lib", "--bins"]);
     let mut tally = count(only(&mut tests, &others))?;
     // Apart, for a test that is named above would be looked for in this crate too.
@@ -59,6 +60,14 @@ pub fn fuzz(args: &Args) -> Result<Tally> {
     let mut targets = test(args, ["--workspace", "--exclude", END_TO_END, "--test", FUZZ]);
     let seconds = std::env::var("THECA_FUZZ_SECONDS").unwrap_or_else(|_| FUZZ_SECONDS.into());
     count(targets.env("THECA_FUZZ_SECONDS", seconds))
+}
+
+/// `cargo xtask testbed run` and `cargo xtask demo`, each as a user calls it.
+pub fn xtask(args: &Args) -> Result<Tally> {
+    build::build(&args.profile)?;
+    testbed::prepare()?;
+    let tests = integration_tests(|package| package == XTASK)?;
+    count(only(args.profile.hand_on(&mut test(args, ["--package", XTASK])), &tests))
 }
 
 fn test<const N: usize>(args: &Args, what: [&str; N]) -> Command {

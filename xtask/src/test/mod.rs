@@ -55,6 +55,8 @@ enum Suite {
     E2e,
     /// thecad, through an independent client in Python
     Python,
+    /// The commands beside this one: `testbed run` and `demo`
+    Xtask,
 }
 
 /// Runs `cargo xtask test`.
@@ -75,6 +77,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Suite::Agent => agent::run(&args, &mut jobs),
             Suite::E2e => e2e::run(&args, &mut jobs),
             Suite::Python => python::run(&args, &mut jobs),
+            Suite::Xtask => here::xtask(&args),
         };
         tally += or_failure(done);
     }

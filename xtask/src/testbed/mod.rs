@@ -152,11 +152,11 @@ pub fn execute_into(job: &Job, stdout: impl Write + Send + 'static) -> Result<u8
             Ok(code)
         }
         Outcome::TimedOut { last_words } => {
-            eprintln!(
-                "testbed: `{}` was stopped after {} s (--timeout); the console's last lines:\n{last_words}",
-                job.command.join(" "),
-                job.timeout.as_secs()
-            );
+            let (command, seconds) = (job.command.join(" "), job.timeout.as_secs());
+            eprintln!("testbed: `{command}` was stopped after {seconds} s (--timeout)");
+            if !last_words.trim().is_empty() {
+                eprintln!("testbed: its console's last lines:\n{last_words}");
+            }
             Ok(EXIT_TIMEOUT)
         }
     }
