@@ -34,6 +34,13 @@ impl Layout {
         format!("{}:app", self.path().display())
     }
 
+    /// The image's root as umoci unpacks it.
+    pub fn unpacked(&self) -> PathBuf {
+        let bundle = self.folder.path().join("bundle");
+        umoci(&["unpack", "--image", &self.image(), &bundle.to_string_lossy()]);
+        bundle.join("rootfs")
+    }
+
     /// Adds a layer with what `script`, a shell script that runs in an empty folder, makes there.
     pub fn layer(&mut self, script: &str) {
         let folder = self.made_by(script);

@@ -13,8 +13,8 @@ fn import(theca: &Theca, path: impl AsRef<Path>, name: &str) -> String {
         .to_owned()
 }
 
-#[test]
-fn layers_are_merged_as_they_should_be() {
+/// Everything that a layer may do, below /srv.
+fn layered() -> Layout {
     let mut layout = Layout::busybox();
     layout.layer(
         "mkdir -p srv/opaque srv/kept; echo old > srv/opaque/old; echo low > srv/kept/low; echo x > srv/gone
@@ -25,6 +25,29 @@ fn layers_are_merged_as_they_should_be() {
     layout.layer("mkdir -p srv/kept; echo high > srv/kept/high");
     layout.whiteout("/srv/gone");
     layout.opaque_layer("/srv/opaque", "echo new > new");
+    layout
+}
+
+#[test]
+fn a_container_sees_what_umoci_unpacks() {
+    let layout = layered();
+    let theca = Theca::empty();
+    import(&theca, layout.path(), "layers");
+    // How large a folder is, and when something in it changed last, is its file system's affair.
+    let facts = "cd srv; find . | sort | while read f; do
+            if [ -d $f ]; then stat -c '%n %F %a %u:%g' $f; else stat -c '%n %F %a %u:%g %h %s %t:%T %Y' $f; fi
+        done; find . -type f | sort | xargs sha256sum";
+    let inside = theca.run(&["--rm", "layers", "sh", "-c", facts]);
+    let unpacked = layout.unpacked();
+    let outside = format!("cd {}; {facts}", unpacked.display());
+    let outside = Invocation::new("/bin/busybox", &["sh", "-c", &outside]).run();
+    assert_eq!(outside.success().lines().count(), 19, "{outside}");
+    assert_eq!(inside.success(), outside.success());
+}
+
+#[test]
+fn layers_are_merged_as_they_should_be() {
+    let layout = layered();
     let theca = Theca::empty();
     import(&theca, layout.path(), "layers");
     let script = "cd /srv; ls; ls opaque kept; cat two link
