@@ -19,6 +19,9 @@ pub const DESTROY_THE_AGENT: &str = r#"
     tr '\0' '\314' < /dev/zero | head -c $((end - start)) |
         dd of=/proc/1/mem bs=4096 seek=$((start / 4096)) conv=notrunc"#;
 
+/// How the names of bundles' folders begin, and so the names of runc's containers.
+pub(crate) const NAME_PREFIX: &str = "bundle-";
+
 /// A bundle whose `config.json` is written when it is run.
 pub struct Bundle {
     folder: TempDir,
@@ -60,7 +63,7 @@ impl Bundle {
         if !namespaces.contains(&json!({ "type": "cgroup" })) {
             namespaces.push(json!({ "type": "cgroup" }));
         }
-        let folder = tempfile::Builder::new().prefix("bundle-").tempdir_in("/var/tmp");
+        let folder = tempfile::Builder::new().prefix(NAME_PREFIX).tempdir_in("/var/tmp");
         Self { folder: folder.expect("failed to make a folder"), config }
     }
 

@@ -1,8 +1,10 @@
 //! What is on the whole machine, to be compared before and after. Only for tests that run alone.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::cgroups;
 use crate::wait::ask_until;
 
 /// Counts of what runtimes tend to leave behind.
@@ -12,8 +14,8 @@ pub struct Census {
     pub processes: Vec<String>,
     /// Mount points of this mount namespace.
     pub mounts: usize,
-    /// Folders in the cgroup file system.
-    pub cgroups: usize,
+    /// Cgroups, by their folders.
+    pub cgroups: BTreeSet<PathBuf>,
     /// Bound unix sockets.
     pub sockets: usize,
     /// Entries of /tmp, /dev/shm and /run.
@@ -28,7 +30,7 @@ impl Census {
         Self {
             processes: theca_processes(),
             mounts: read("/proc/self/mountinfo").lines().count(),
-            cgroups: folders_below(Path::new("/sys/fs/cgroup")),
+            cgroups: cgroups::all(),
             // The address is the eighth column; an unbound socket has none.
             sockets: read("/proc/net/unix")
                 .lines()
@@ -66,10 +68,4 @@ fn theca_processes() -> Vec<String> {
 
 fn entries(folder: &Path) -> usize {
     std::fs::read_dir(folder).into_iter().flatten().count()
-}
-
-fn folders_below(folder: &Path) -> usize {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    folders.map(|entry| 1 + folders_below(&entry.path())).sum()
 }

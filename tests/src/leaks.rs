@@ -1,35 +1,36 @@
-//! What a context's containers left behind: processes, mounts, sockets and files that have its folders' names on them.
+//! What a context's containers left behind: processes and mounts that have its folders' names on them, cgroups of the host, and
+//! what is in its folders although nothing runs.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::{cgroups, idle};
+
 /// Everything found that belongs to a context.
 #[derive(Debug, Default)]
 pub struct Leaks {
     processes: Vec<(Pid, String)>,
     mounts: Vec<String>,
+    cgroups: Vec<PathBuf>,
     files: Vec<PathBuf>,
 }
 
 impl Leaks {
-    /// Looks for what belongs to the context with these folders.
-    pub fn find(root: &Path, state: &Path) -> Self {
-        let mut files = files_below(state);
-        files.extend(["containers", "names"].iter().flat_map(|folder| files_below(&root.join(folder))));
-        // The locks of the names and of thecad are nobody's in particular.
-        let locks = [root.join("names/.lock"), state.join("thecad.lock")];
-        // What readers of events may not have got is kept for the next thecad to tell.
-        let events = |file: &PathBuf| file.starts_with(state.join(".thecad")) && file.ends_with("events.log");
-        files.retain(|file| !locks.contains(file) && !events(file));
+    /// Looks for what belongs to the context with these folders, and for cgroups that the host did not have before it.
+    pub fn find(root: &Path, state: &Path, cgroups_before: &BTreeSet<PathBuf>) -> Self {
+        let mut files = idle::strays_of_root(root);
+        files.extend(idle::strays_of_state(state));
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("failed to read mountinfo");
         let ours =
             |line: &&str| line.contains(&*root.to_string_lossy()) || line.contains(&*state.to_string_lossy());
         Self {
             processes: processes(root, state),
             mounts: mounts.lines().filter(ours).map(str::to_owned).collect(),
+            cgroups: cgroups::new_since(cgroups_before),
             files,
         }
     }
@@ -45,7 +46,8 @@ impl Leaks {
 
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
-        self.processes.is_empty() && self.mounts.is_empty() && self.files.is_empty()
+        let Self { processes, mounts, cgroups, files } = self;
+        processes.is_empty() && mounts.is_empty() && cgroups.is_empty() && files.is_empty()
     }
 
     /// Kills the processes, so that one failed test does not burden the next.
@@ -65,24 +67,14 @@ impl fmt::Display for Leaks {
         for mount in &self.mounts {
             writeln!(f, "  mount {mount}")?;
         }
+        for cgroup in &self.cgroups {
+            writeln!(f, "  cgroup {}", cgroup.display())?;
+        }
         for file in &self.files {
-            writeln!(f, "  file {}", file.display())?;
+            writeln!(f, "  file or folder {}", file.display())?;
         }
         Ok(())
     }
-}
-
-/// Everything below a folder that is no folder itself (sockets and FIFOs included).
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            found.extend(files_below(&entry.path()));
-        } else {
-            found.push(entry.path());
-        }
-    }
-    found
 }
 
 /// Processes other than this one that were started with the context's folders, or have a file of them open.

@@ -9,13 +9,15 @@
 //! ```
 //!
 //! Every `Theca` has state folders of its own, so tests run side by side; when it is dropped it asserts that no process,
-//! mount, socket or file of its containers is left. Tests run as root where sandboxes run (`cargo xtask test`), with
+//! mount, cgroup, socket, file or folder of its containers is left. Tests run as root where sandboxes run (`cargo xtask test`), with
 //! `theca` on the PATH. Everything here panics on failure: it is the test that failed.
 
 pub mod bundle;
 pub mod census;
+mod cgroups;
 pub mod client;
 pub mod fixtures;
+mod idle;
 pub mod invocation;
 pub mod layout;
 mod leaks;

@@ -1,5 +1,6 @@
 //! A Theca of a test's own: the command, with folders that nobody else uses and that must be clean in the end.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use crate::invocation::{Invocation, Output, Running};
 use crate::leaks::Leaks;
 use crate::pty::Pty;
-use crate::{fixtures, wait};
+use crate::{cgroups, fixtures, wait};
 
 /// The image that [`Theca::new`] has: a minimal Debian.
 pub const IMAGE: &str = "debian:13";
@@ -20,6 +21,8 @@ pub const IMAGE: &str = "debian:13";
 pub struct Theca {
     root: TempDir,
     state: TempDir,
+    /// Those of the host when this was made.
+    cgroups: BTreeSet<PathBuf>,
 }
 
 impl Theca {
@@ -43,7 +46,7 @@ impl Theca {
             let folder = tempfile::Builder::new().prefix("tt-").tempdir_in(parent);
             folder.unwrap_or_else(|error| panic!("failed to make a folder in {parent}: {error}"))
         };
-        Self { root: folder("/var/tmp"), state: folder("/run") }
+        Self { root: folder("/var/tmp"), state: folder("/run"), cgroups: cgroups::all() }
     }
 
     /// `THECA_ROOT`: images and containers.
@@ -102,7 +105,7 @@ impl Theca {
 
     /// What is there of this context's containers: empty when all is clean.
     pub fn leaks(&self) -> Leaks {
-        Leaks::find(self.root(), self.state())
+        Leaks::find(self.root(), self.state(), &self.cgroups)
     }
 
     /// Every process that works for this context, by what its command line contains.

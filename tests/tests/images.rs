@@ -119,6 +119,26 @@ fn every_form_of_an_image_is_the_same_image() {
 }
 
 #[test]
+fn images_are_listed_as_json() {
+    let theca = Theca::new();
+    let list = |more: &[&str]| theca.cli(&[&["image", "ls", "--format", "json"], more].concat()).json();
+    let listed = list(&[]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed:#}");
+    let (image, inspected) = (&listed[0], theca.cli(&["image", "inspect", IMAGE]).json()[0].take());
+    assert_eq!((&image["Repository"], &image["Tag"]), (&"debian".into(), &"13".into()), "{image:#}");
+    assert_eq!(
+        (&image["Digest"], &image["CreatedAt"]),
+        (&inspected["Digest"], &inspected["Imported"]),
+        "{image:#}"
+    );
+    let disk = Path::new(inspected["Disk"].as_str().unwrap()).metadata().unwrap();
+    assert_eq!((image["SizeBytes"].as_u64(), &image["SizeBytes"]), (Some(disk.len()), &inspected["Size"]));
+    assert_eq!(list(&["--no-trunc"])[0]["ID"], inspected["Id"]);
+    assert_eq!(image["ID"], theca.cli(&["image", "ls", "-q"]).success().trim());
+    assert_eq!((&list(&["debian"])[0]["ID"], list(&["alpine"])), (&image["ID"], serde_json::json!([])));
+}
+
+#[test]
 fn a_registry_is_pulled_from_and_run() {
     let (theca, registry, layout) = (Theca::empty(), Registry::start(), Layout::busybox());
     let reference = registry.push(&layout.image(), "tools/busybox:1");

@@ -113,6 +113,29 @@ fn logs_tell_streams_apart_and_follow_to_the_end() {
 }
 
 #[test]
+fn logs_of_a_span_of_time() {
+    let theca = Theca::new();
+    let script = "echo one; sleep 1; echo two; sleep 1; echo three";
+    theca.run(&["--name", "talker", IMAGE, "sh", "-c", script]).success();
+    let logs = |args: &[&str]| theca.cli(&[&["logs"], args, &["talker"]].concat());
+    let stamped = logs(&["-t"]).success().to_owned();
+    let second = stamped.lines().find_map(|line| line.strip_suffix(" two")).expect(&stamped);
+    // A time that was shown is that of its line.
+    assert_eq!(logs(&["--since", second]).success(), "two\nthree\n");
+    assert_eq!(logs(&["--until", second]).success(), "one\ntwo\n");
+    assert_eq!(logs(&["-f", "--since", second, "--until", second]).success(), "two\n");
+    assert_eq!(logs(&["--tail", "1", "--until", second]).success(), "two\n");
+    assert_eq!(logs(&["--since", "1h", "--until", "0s"]).success(), "one\ntwo\nthree\n");
+    assert_eq!(logs(&["--until", "1h"]).success(), "");
+    assert_eq!(logs(&["--since", "2100-01-01"]).success(), "");
+    for flag in ["--since", "--until"] {
+        logs(&[flag, "yesterday"])
+            .exits(125)
+            .says("\"yesterday\" is no point in time: use 2026-01-31T12:00:00Z");
+    }
+}
+
+#[test]
 fn attach_joins_input_and_output_and_repeats_the_exit_code() {
     let theca = Theca::new();
     let script = "read line; echo \"read $line\"; read line; exit 6";

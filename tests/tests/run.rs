@@ -70,6 +70,18 @@ fn processors_and_memory_are_as_asked() {
 }
 
 #[test]
+fn a_container_runs_in_the_least_memory_that_is_offered() {
+    let theca = Theca::new();
+    let script = "cat /sys/fs/cgroup/memory.max; awk '/MemTotal/ {print $2}' /proc/meminfo";
+    let output = theca.run(&["--rm", "--memory", "48m", IMAGE, "sh", "-c", script]);
+    let (limit, total) = output.success().trim().split_once('\n').expect("two lines");
+    assert_eq!(limit, "50331648");
+    // The guest's kernel takes its part.
+    let kib: u64 = total.parse().unwrap();
+    assert!((24 << 10..=48 << 10).contains(&kib), "MemTotal is {kib} KiB");
+}
+
+#[test]
 fn the_id_is_written_and_labels_are_kept() {
     let theca = Theca::empty();
     let folder = tempfile::tempdir().unwrap();

@@ -20,6 +20,8 @@ const LONGEST_SOCKET: &str = "/keeper.sock";
 const LONG: &str = ".long";
 /// Digits of their names.
 const DIGITS: usize = 16;
+/// How often others may take away the namespace's folder before a sandbox's is in it.
+const ATTEMPTS: u32 = 100;
 
 /// Why a run folder or a socket in it could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -95,15 +97,28 @@ impl RunDir {
     /// Makes the folder, which must not be there yet; only root may enter it.
     pub fn create(&self) -> Result<(), RunDirError> {
         let made = |source| RunDirError::Create { path: self.path.clone(), source };
-        if let Some(parent) = self.path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o711).create(parent).map_err(made)?;
-        }
-        match fs::DirBuilder::new().mode(0o700).create(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(RunDirError::Exists(self.path.clone()))
+        // The end of another sandbox may take away the namespace's folder, which is empty: before ours is in it, or, which std calls
+        // AlreadyExists, while it is looked at.
+        let mut outcome = io::Error::from(io::ErrorKind::NotFound);
+        for _ in 0..ATTEMPTS {
+            if let Some(parent) = self.path.parent() {
+                match fs::DirBuilder::new().recursive(true).mode(0o711).create(parent) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        outcome = error;
+                        continue;
+                    }
+                    other => other.map_err(made)?,
+                }
             }
-            other => other.map_err(made),
+            match fs::DirBuilder::new().mode(0o700).create(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => outcome = error,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(RunDirError::Exists(self.path.clone()));
+                }
+                other => return other.map_err(made),
+            }
         }
+        Err(made(outcome))
     }
 
     /// Listens on the socket at `path` in this folder; only the owner may connect.
@@ -187,6 +202,23 @@ mod tests {
         fs::write(folder.state_file(), "{}").unwrap();
         folder.remove().unwrap();
         folder.remove().unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_is_made_while_others_remove_its_namespace() {
+        let root = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for name in ["web", "db"] {
+                let folder = folder(root.path(), name);
+                scope.spawn(move || {
+                    for _ in 0..1000 {
+                        folder.create().unwrap();
+                        folder.remove().unwrap();
+                    }
+                });
+            }
+        });
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 

@@ -63,7 +63,7 @@ pub struct Sandbox {
     pub forwarded: Forwarded,
     pub folder: PathBuf,
     caller: Caller,
-    _containerd: Server,
+    _containerd: (Server, tempfile::TempDir),
     // Last: it asserts that nothing is left.
     _theca: Theca,
 }
@@ -72,7 +72,8 @@ impl Sandbox {
     /// Starts one in the folder `bundle`.
     pub async fn start(bundle: &Path) -> Self {
         let theca = Theca::empty();
-        let events = theca.root().join("events.sock");
+        let containerds = tempfile::tempdir_in("/run").unwrap();
+        let events = containerds.path().join("events.sock");
         let forwarded = Forwarded::default();
         let service = events_ttrpc::serve(Arc::new(forwarded.clone())).into_services();
         let address = format!("unix://{}", events.display());
@@ -97,7 +98,15 @@ impl Sandbox {
         let address = format!("unix://{}", folder.join("keeper.sock").display());
         let caller = Caller::new(Client::connect(&address).await.unwrap());
         let (task, keeper) = (TaskClient::new(caller.clone()), KeeperClient::new(caller.clone()));
-        Self { task, keeper, forwarded, folder, caller, _containerd: containerd, _theca: theca }
+        Self {
+            task,
+            keeper,
+            forwarded,
+            folder,
+            caller,
+            _containerd: (containerd, containerds),
+            _theca: theca,
+        }
     }
 
     /// The Shim of `web` that the keeper serves.

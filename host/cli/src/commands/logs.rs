@@ -58,7 +58,8 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     };
     // Times of one form and zone are ordered like their texts.
     let point = |text: &Option<String>| {
-        text.as_deref().map(|text| time::parse(text, time::now_ms()).map(time::rfc3339)).transpose()
+        let now = Duration::from_millis(time::now_ms());
+        text.as_deref().map(|text| time::parse(text, now).map(time::rfc3339_nanos)).transpose()
     };
     let (since, until) = (point(&args.since)?, point(&args.until)?);
     let mut choice = Choice { timestamps: args.timestamps, since, until, fresh: [true; 2] };

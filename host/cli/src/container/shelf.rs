@@ -230,12 +230,17 @@ impl Shelf {
                 source,
             })?;
         }
-        for path in [self.folder(id).path().to_owned(), self.roots.sandbox(id)] {
-            gone(fs::remove_dir_all(&path)).map_err(|source| ShelfError::Io {
+        let sandbox = self.roots.sandbox(id);
+        for path in [self.folder(id).path(), &sandbox] {
+            gone(fs::remove_dir_all(path)).map_err(|source| ShelfError::Io {
                 action: "remove",
-                path,
+                path: path.to_owned(),
                 source,
             })?;
+        }
+        if let Some(namespace) = sandbox.parent() {
+            // A keeper that was killed has left it. Another sandbox may live in it: not ours to insist.
+            let _ = fs::remove_dir(namespace);
         }
         Ok(())
     }
@@ -330,6 +335,21 @@ mod tests {
         let all: Vec<Held> = (0..50).map(|_| add(&shelf, None).unwrap()).collect();
         let names: std::collections::BTreeSet<_> = all.iter().map(|held| held.record.name.clone()).collect();
         assert_eq!(names.len(), 50);
+    }
+
+    #[test]
+    fn what_a_killed_keeper_left_goes_with_its_namespace() {
+        let (folder, shelf) = a_shelf();
+        let held = add(&shelf, Some("web")).unwrap();
+        let sandbox = shelf.roots().sandbox(&held.record.id);
+        fs::create_dir_all(sandbox.join("ports")).unwrap();
+        let other = sandbox.with_file_name("other");
+        fs::create_dir(&other).unwrap();
+        shelf.remove(&held.record.id, None).unwrap();
+        assert!(!sandbox.exists() && other.exists());
+        fs::remove_dir(&other).unwrap();
+        shelf.remove(&held.record.id, None).unwrap();
+        assert_eq!(fs::read_dir(folder.path().join("state")).unwrap().count(), 0);
     }
 
     #[test]

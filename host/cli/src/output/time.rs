@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Its first second: from then on texts of points in time are not ordered like the points.
+const YEAR_10000: u64 = 253_402_300_800;
+
 /// A text that is no point in time.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
@@ -21,6 +24,12 @@ pub fn rfc3339(ms: u64) -> String {
     let (year, month, day) = date(days);
     let (hours, minutes, seconds) = (in_day / 3_600_000, in_day / 60_000 % 60, in_day / 1000 % 60);
     format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", in_day % 1000)
+}
+
+/// `2026-01-31T12:00:00.250000000Z`, as a container's log has it.
+pub fn rfc3339_nanos(since_1970: Duration) -> String {
+    let ms = rfc3339(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
+    format!("{}{:06}Z", ms.trim_end_matches('Z'), since_1970.subsec_nanos() % 1_000_000)
 }
 
 /// The civil date of a day counted from 1970-01-01: years are counted from March, so that a leap day ends one.
@@ -44,20 +53,21 @@ fn days(year: u64, month: u64, day: u64) -> Option<u64> {
         .checked_sub(719_468)
 }
 
-/// Reads `--since` and its like, as milliseconds since 1970: RFC 3339 in UTC, a Unix time, or a span before `now_ms`.
-pub fn parse(text: &str, now_ms: u64) -> Result<u64, NotATime> {
-    let wrong = || NotATime(text.to_owned());
-    if let Ok(seconds) = text.parse::<f64>() {
-        return if seconds.is_finite() && seconds >= 0.0 {
-            Ok((seconds * 1000.0) as u64)
-        } else {
-            Err(wrong())
-        };
+/// Reads `--since` and its like, as time since 1970: RFC 3339 in UTC, a Unix time, or a span before `now`. To the nanosecond, so
+/// that a time that was shown means what it was shown with.
+pub fn parse(text: &str, now: Duration) -> Result<Duration, NotATime> {
+    let before_now = || span_ms(text).map(|span| now.saturating_sub(Duration::from_millis(span)));
+    let point = decimal(text).or_else(before_now).or_else(|| absolute(text));
+    point.filter(|point| point.as_secs() < YEAR_10000).ok_or_else(|| NotATime(text.to_owned()))
+}
+
+/// `12` or `12.345`: seconds.
+fn decimal(text: &str) -> Option<Duration> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return None;
     }
-    if let Some(span) = span_ms(text) {
-        return Ok(now_ms.saturating_sub(span));
-    }
-    absolute(text).ok_or_else(wrong)
+    Some(Duration::new(whole.parse().ok()?, format!("{fraction:0<9.9}").parse().ok()?))
 }
 
 /// `1h30m`, `45s`, `250ms`.
@@ -83,22 +93,22 @@ fn span_ms(text: &str) -> Option<u64> {
     (!text.is_empty()).then_some(total)
 }
 
-fn absolute(text: &str) -> Option<u64> {
+fn absolute(text: &str) -> Option<Duration> {
     let (date_text, time_text) = text.split_once('T').unwrap_or((text, "00:00:00"));
     let time_text = time_text.strip_suffix('Z').unwrap_or(time_text);
     let mut date_parts = date_text.splitn(3, '-').map(|part| part.parse::<u64>().ok());
     let (year, month, day) = (date_parts.next()??, date_parts.next()??, date_parts.next()??);
     let mut time_parts = time_text.splitn(3, ':');
     let (hours, minutes): (u64, u64) = (time_parts.next()?.parse().ok()?, time_parts.next()?.parse().ok()?);
-    let seconds: f64 = time_parts.next().unwrap_or("0").parse().ok()?;
+    let seconds = decimal(time_parts.next().unwrap_or("0"))?;
     let plausible = (1970..10_000).contains(&year)
         && (1..=12).contains(&month)
         && (1..=31).contains(&day)
         && hours < 24
         && minutes < 60
-        && (0.0..61.0).contains(&seconds);
-    let midnight = days(year, month, day)?.checked_mul(86_400_000)?;
-    plausible.then(|| midnight + hours * 3_600_000 + minutes * 60_000 + (seconds * 1000.0) as u64)
+        && seconds.as_secs() < 61;
+    let midnight = days(year, month, day)?.checked_mul(86_400)?;
+    plausible.then(|| Duration::from_secs(midnight + hours * 3600 + minutes * 60) + seconds)
 }
 
 /// `3 minutes`: a span in its largest whole unit, docker's way.
@@ -138,7 +148,7 @@ mod tests {
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
         ] {
             assert_eq!(rfc3339(ms), text);
-            assert_eq!(parse(text, 0), Ok(ms), "{text}");
+            assert_eq!(parse(text, Duration::ZERO), Ok(Duration::from_millis(ms)), "{text}");
         }
     }
 
@@ -153,10 +163,20 @@ mod tests {
             ("1h30m", now - 5_400_000),
             ("250ms", now - 250),
         ] {
-            assert_eq!(parse(text, now), Ok(ms), "{text}");
+            assert_eq!(parse(text, Duration::from_millis(now)), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "yesterday", "10", "2026-13-01", "2026-01-01T25:00", "5x"] {
-            assert_eq!(parse(text, now).is_ok(), text == "10", "{text}");
+        for text in ["", "yesterday", "10", "-1", ".", "2026-13-01", "2026-01-01T25:00", "5x", "253402300800"]
+        {
+            assert_eq!(parse(text, Duration::from_millis(now)).is_ok(), text == "10", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_read_back_to_the_nanosecond() {
+        let time = Duration::new(1_785_585_600, 123_456_789);
+        assert_eq!(rfc3339_nanos(time), "2026-08-01T12:00:00.123456789Z");
+        for text in ["2026-08-01T12:00:00.123456789Z", "1785585600.123456789"] {
+            assert_eq!(parse(text, Duration::ZERO), Ok(time), "{text}");
         }
     }
 
