@@ -17,6 +17,8 @@ pub fn strays_of_root(root: &Path) -> Vec<PathBuf> {
         // The lock of all names is nobody's in particular.
         (["names", ".lock"], false) => true,
         (["thecad", _] | ["thecad", _, "sandboxes" | "containers"], true) => true,
+        // What a client has stored is there until it deletes it.
+        (["thecad", _, "sandboxes" | "containers", name], false) => name.ends_with(".json"),
         _ => false,
     })
 }
@@ -82,8 +84,15 @@ mod tests {
 
     #[test]
     fn an_idle_store_keeps_its_images_and_nothing_else() {
-        let folders =
-            ["images/erofs", "images/blobs", "images/tmp/.tmpA1", "templates", "containers/0a", "names"];
+        let folders = [
+            "images/erofs",
+            "images/blobs",
+            "images/tmp/.tmpA1",
+            "templates",
+            "containers/0a",
+            "names",
+            "thecad/k8s/containers",
+        ];
         let files = [
             ("images/index.json", r#"{"images":{"sha256:aa":{"chain":"sha256:bb"}}}"#),
             ("images/lock", ""),
@@ -95,6 +104,8 @@ mod tests {
             ("templates/ext4-1.img", ""),
             ("templates/ext4-1.7.raw", ""),
             ("names/.lock", ""),
+            ("thecad/k8s/containers/web.json", ""),
+            ("thecad/k8s/containers/web.new", ""),
         ];
         let top = folder_with(&folders, &files);
         let strays = found(&strays_of_root(top.path()), top.path());
@@ -105,6 +116,7 @@ mod tests {
             "images/tmp/.tmpA1",
             "images/tmp/.tmpA1/bb.erofs",
             "templates/ext4-1.7.raw",
+            "thecad/k8s/containers/web.new",
         ];
         assert_eq!(strays, expected);
     }
