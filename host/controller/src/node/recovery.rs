@@ -83,8 +83,9 @@ pub fn settle(node: &Node) {
 }
 
 /// Removes bundles that no container has: their creation was cut off. In a namespace where something runs, a keeper may be about
-/// to tell of one that the process before asked it for; there they go when it had time to (`late`).
-fn sweep(node: &Node, late: bool) {
+/// to tell of one that the process before asked it for; there they go when it had time to (`late`), or with the last sandbox.
+/// Only for a node that has taken over everything.
+pub fn sweep(node: &Node, late: bool) {
     let shared = &node.shared;
     for (namespace, id) in shared.journal.all_bundles() {
         let runs = |handle: &Arc<Handle>| {

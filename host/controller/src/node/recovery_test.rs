@@ -320,6 +320,14 @@ async fn bundles_of_containers_that_were_not_created_do_not_stay() {
     bench.kill().await;
     assert!(!kept.exists());
     assert_eq!((bench.keepers.count(), bench.journal_files()), (0, 0));
+    // With the last sandbox goes whoever could.
+    let (brief, last) = (bench.sandbox("brief").await, bench.sandbox("last").await);
+    let left = bench.leave_bundle("cut-off");
+    bench.kill().await;
+    bench.node.shutdown_sandbox(&ns, &brief, None).await.unwrap();
+    assert!(left.exists());
+    bench.node.shutdown_sandbox(&ns, &last, None).await.unwrap();
+    assert!(!left.exists());
     // In a sandbox that runs, its keeper may tell of one yet.
     bench.sandbox("pod").await;
     let (left, told) = (bench.leave_bundle("left"), bench.leave_bundle("told"));

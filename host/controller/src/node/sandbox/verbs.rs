@@ -13,7 +13,7 @@ use crate::id::{Namespace, SandboxId};
 use crate::node::journal::SandboxEntry;
 use crate::node::keeper::Keeper;
 use crate::node::values::{Exit, Platform};
-use crate::node::{Error, Node, Result};
+use crate::node::{Error, Node, Result, recovery};
 
 /// Most processors and RAM that a sandbox may ask for; the machine has its own say.
 const MOST: (u32, u64) = (255, 16 << 20);
@@ -80,9 +80,11 @@ impl Node {
         handle.interrupt(grace);
         match handle.ask(|reply| Request::Shutdown(grace, reply)).await {
             // Somebody else's Shutdown was quicker.
-            Err(Error::UnknownSandbox(_)) => Ok(()),
-            other => other,
+            Err(Error::UnknownSandbox(_)) => {}
+            other => other?,
         }
+        recovery::sweep(self, false);
+        Ok(())
     }
 
     /// OK if keeper and guest answer, within less than half a minute.
