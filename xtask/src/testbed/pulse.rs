@@ -1,9 +1,10 @@
 //! A byte now and then, so that a test host whose timer was lost goes on.
 //!
-//! QEMU's software CPU clears the virtual interrupt's bit at each VMRUN and #VMEXIT by reading, changing and writing the word
-//! of pending interrupts, without the lock under which its main loop sets the timer's bit in that word. A timer interrupt
-//! that falls between is forgotten: the local APIC holds it as requested, nobody looks, and Linux, which programs the next
-//! one when this one has come, sleeps for good. Any interrupt of a device makes the CPU look at all of them again.
+//! A test host was seen that used no processor time any more: its only CPU was halted, and QEMU's main loop waited. What fits, though
+//! it was not caught in the act: QEMU's software CPU clears the virtual interrupt's bit at each #VMEXIT by reading, changing and
+//! writing the word of pending interrupts, without the lock under which its main loop sets the timer's bit in that word. A timer
+//! interrupt that falls between is forgotten: the local APIC holds it as requested, nobody looks, and Linux, which programs the
+//! next one when this one has come, sleeps for good. Any interrupt of a device makes the CPU look at all of them again.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
