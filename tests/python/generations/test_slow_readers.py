@@ -1,7 +1,7 @@
 """Streams that nobody reads: others get everything, thecad's memory is bounded, and what was not read waits.
 
 That a reader who is 4096 events behind is told so takes more events than a VM in a test host causes in a quarter of an hour:
-`host/api/src/streams2015.rs` has the test.
+`offline/test_overflow.py` asks it of thecad over pretended VMs.
 """
 
 import unittest
