@@ -49,7 +49,7 @@ fn disk(theca: &Theca) -> PathBuf {
 }
 
 fn spec() -> Value {
-    Bundle::debian(&["sleep", "1000"]).config
+    Bundle::debian(&["sleep", "infinity"]).config
 }
 
 fn run(client: &Client, id: &str, sandbox: &str, disk: Option<&Path>) -> Result<(), Status> {
