@@ -38,6 +38,12 @@ fn a_keeper_and_containerd_exchange_what_is_published() {
     compare(&messages_of_keepers(), include_str!("published/keeper.txt"), &[]);
 }
 
+#[test]
+fn counters_of_a_cgroup_are_told_as_published() {
+    let ours = protox::compile(["io/containerd/cgroups/v2/metrics.proto"], ["."]).unwrap();
+    compare(&ours.encode_to_vec(), include_str!("published/cgroups.txt"), &[]);
+}
+
 /// A client may send more of the CRI's messages than we read, so only what we read is compared.
 #[test]
 fn what_is_read_of_the_cri_is_as_published() {

@@ -140,7 +140,7 @@ mod tests {
             }),
             memory: Some(MemoryStat { usage: 100, max_usage: 200, file: 30, anon: 40, ..Default::default() }),
             memory_events: Some(MemoryEvents { max: 5, ..Default::default() }),
-            io: Some(IoStat { usage: vec![disk] }),
+            io: Some(IoStat { usage: vec![disk], psi: None }),
             hugetlb: vec![HugeTlbStat { current: 4096, max: 9, pagesize: "2MB".into() }],
             network: vec![NetworkStat {
                 name: "lo".into(),
