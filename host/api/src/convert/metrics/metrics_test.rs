@@ -194,7 +194,17 @@ fn what_a_kernel_of_today_writes_is_counted_in_every_field() {
     let events = MemoryEvents { low: 0, high: 0, max: 9, oom: 1, oom_kill: 1 };
     assert_eq!(metrics.memory_events.unwrap(), events);
     assert_eq!(metrics.hugetlb, [HugeTlbStat { current: 0, max: u64::MAX, pagesize: "2MB".into() }]);
-    assert_eq!(metrics.rdma.unwrap(), RdmaStat::default());
+    assert_eq!((metrics.rdma.unwrap(), metrics.of_2015), (RdmaStat::default(), None));
+}
+
+#[test]
+fn an_answer_to_stats_has_what_only_2015_has_a_place_for() {
+    let wire = wire(&of_a_guest());
+    assert_eq!(wire.type_url, "io.containerd.cgroups.v2.Metrics");
+    let sent = Metrics::decode(wire.value.as_slice()).unwrap();
+    let of_2015 = Of2015 { kernel: 1073152, swap_failcnt: 6, hugetlb_failcnt: vec![4] };
+    assert_eq!(sent.of_2015, Some(of_2015));
+    assert_eq!(Metrics { of_2015: None, ..sent }, metrics(&of_a_guest()));
 }
 
 #[test]

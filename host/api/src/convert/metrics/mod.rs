@@ -7,32 +7,51 @@ use prost::Message;
 use prost_types::Any;
 use theca_controller::agent::CgroupFiles;
 use theca_proto::io::containerd::cgroups::v2::{
-    CpuStat, IoStat, MemoryEvents, MemoryStat, Metrics, PidsStat, RdmaStat,
+    CpuStat, IoStat, MemoryEvents, MemoryStat, Metrics, Of2015, PidsStat, RdmaStat,
 };
 use theca_proto::type_url;
 
 use self::files::{Files, Table};
 
-/// The metrics, packed as Stats answers them.
+/// The metrics, packed as Stats answers them, with what only a Stats of 2015 has a place for.
 pub fn wire(files: &CgroupFiles) -> Any {
-    Any { type_url: type_url::CGROUP_METRICS.into(), value: metrics(files).encode_to_vec() }
+    let files = by_name(files);
+    let metrics = Metrics { of_2015: Some(of_2015(&files)), ..published(&files) };
+    Any { type_url: type_url::CGROUP_METRICS.into(), value: metrics.encode_to_vec() }
 }
 
 /// The metrics themselves.
 pub fn metrics(files: &CgroupFiles) -> Metrics {
-    let files = Files(files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect());
+    published(&by_name(files))
+}
+
+fn by_name(files: &CgroupFiles) -> Files<'_> {
+    Files(files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect())
+}
+
+fn published(files: &Files<'_>) -> Metrics {
     Metrics {
         pids: Some(PidsStat { current: files.number("pids.current"), limit: files.limit("pids.max", 0) }),
-        cpu: Some(cpu(&files)),
-        memory: Some(memory(&files)),
+        cpu: Some(cpu(files)),
+        memory: Some(memory(files)),
         rdma: Some(RdmaStat {
             current: lists::rdma(files.text("rdma.current")),
             limit: lists::rdma(files.text("rdma.max")),
         }),
         io: Some(IoStat { usage: lists::disks(files.text("io.stat")), psi: files.pressure("io.pressure") }),
-        hugetlb: lists::huge_pages(&files),
+        hugetlb: lists::huge_pages(files),
         memory_events: Some(events(&files.table("memory.events"))),
         network: lists::interfaces(files.text("net/dev")),
+        of_2015: None,
+    }
+}
+
+fn of_2015(files: &Files<'_>) -> Of2015 {
+    let hits = |size: &str| files.table(&format!("hugetlb.{size}.events")).get("max");
+    Of2015 {
+        kernel: files.table("memory.stat").get("kernel"),
+        swap_failcnt: files.table("memory.swap.events").get("max"),
+        hugetlb_failcnt: lists::huge_pages(files).iter().map(|pages| hits(&pages.pagesize)).collect(),
     }
 }
 
