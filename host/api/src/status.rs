@@ -51,6 +51,13 @@ pub fn grpc(error: Error) -> tonic::Status {
     tonic::Status::new(tonic::Code::from_i32(code(&error) as i32), bounded(story(&error)))
 }
 
+/// The end of an event stream whose reader was too slow.
+pub fn missed(events: u64) -> tonic::Status {
+    tonic::Status::data_loss(format!(
+        "{events} events were dropped because this client did not read them in time: ask for State, then for Events again"
+    ))
+}
+
 /// Longest text of a gRPC status in bytes. It travels as a header, up to three times as long, and clients bound those at
 /// 8 KiB together.
 const MAX_TEXT: usize = 2000;
