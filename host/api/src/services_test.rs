@@ -3,13 +3,22 @@
 use http::{Request, Response};
 use prost::Message;
 use prost_types::FileDescriptorSet;
+use theca_controller::node::keeper::{Keeper, NewTask};
 use theca_controller::node::testing::Bench;
+use theca_controller::node::values::Io;
+use theca_proto::containerd::services::tasks::v1::ListProcessesRequest;
+use theca_proto::containerd::services::tasks::v1::tasks_server::Tasks;
+use theca_proto::containerd::v1 as wire;
+use theca_proto::containerd::v1::execution_service_server::ExecutionService;
 use theca_proto::descriptors;
+use theca_proto::types::StateRequest;
+use theca_proto::types::api_server::Api;
 use tonic::Code;
 use tonic::body::Body;
 use tower::ServiceExt;
 
 use super::*;
+use crate::call::Answer;
 
 /// A call of `method`, whose message is announced to have `length` bytes, and has `sent`.
 fn call(method: &str, length: u32, sent: &str) -> Request<Body> {
@@ -77,4 +86,48 @@ async fn a_message_that_is_too_large_is_refused_before_its_bytes_have_come() {
         let text = answer.headers()["grpc-message"].to_str().unwrap();
         assert_eq!(text, "the message is too large: at most 16 MiB are taken");
     }
+}
+
+/// A request in the tests' namespace.
+fn of<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("containerd-namespace", "tests".parse().unwrap());
+    request
+}
+
+fn too_long<T: std::fmt::Debug>(answer: Answer<T>) {
+    let refused = answer.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().starts_with("the answer would have more than 16 MiB"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_says_so_whatever_it_lists() {
+    let bench = Bench::new().await;
+    bench.sandbox("pod").await;
+    let (keeper, id) = (bench.keeper("pod"), "web".to_owned());
+    let web = bench.running("web", Some("pod")).await;
+    let (api, tasks) = (Api2015::new(&bench.node), TaskService::new(&bench.node));
+    let execution = Execution::new(&bench.node);
+    let processes_of = |container_id: &str| wire::ListProcessesRequest { container_id: container_id.into() };
+    api.state(of(StateRequest {})).await.unwrap();
+    execution.list_processes(of(processes_of("web"))).await.unwrap();
+    let spec = format!(r#"{{"args":["{}"]}}"#, "x".repeat(6 << 20)).into_bytes();
+    for exec in ["a", "b", "c"] {
+        let exec = exec.parse().unwrap();
+        keeper.exec(&web, &exec, spec.clone(), Io::default(), false).await.unwrap();
+        keeper.start(&web, Some(&exec)).await.unwrap();
+    }
+    too_long(api.state(of(StateRequest {})).await);
+    too_long(execution.list_processes(of(processes_of("web"))).await);
+    too_long(tasks.list_processes(of(ListProcessesRequest { container_id: id })).await);
+
+    let containers = || of(wire::ListContainersRequest::default());
+    execution.list_containers(containers()).await.unwrap();
+    for id in ["d", "e", "f"] {
+        let (container, bundle) = (id.parse().unwrap(), "x".repeat(6 << 20).into());
+        let (rootfs, io) = (Vec::new(), Io::default());
+        keeper.create(NewTask { container, bundle, rootfs, io, options: None }).await.unwrap();
+    }
+    too_long(execution.list_containers(containers()).await);
 }
