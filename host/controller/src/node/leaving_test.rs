@@ -1,4 +1,4 @@
-//! What becomes of a sandbox whose client goes before the answer.
+//! What becomes of a sandbox whose client goes before the answer, or is sent away.
 
 use std::time::Duration;
 
@@ -126,6 +126,28 @@ async fn a_sandbox_that_was_to_be_created_and_started_is_forgotten() {
         quick(&bench);
     }
     bench.sandbox("pod").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_cut_off_with_thecad_can_be_asked_again() {
+    let mut bench = Bench::new().await;
+    let ns = bench.namespace.clone();
+    bench.node.create_sandbox(&ns, sandbox("pod")).await.unwrap();
+    slow(&bench, "slow-ready");
+    let (one, other, also) = (bench.node.clone(), bench.node.clone(), ns.clone());
+    let started = tokio::spawn(async move { one.start_sandbox(&also, &pod()).await });
+    let also = ns.clone();
+    let run = tokio::spawn(async move { other.run_sandbox(&also, sandbox("other")).await });
+    sleep(SECOND).await;
+    assert_eq!(bench.keepers.count(), 2);
+    bench.restart().await;
+    for answer in [started.await.unwrap(), run.await.unwrap()] {
+        assert_eq!(answer.unwrap_err().kind(), Kind::Unavailable);
+    }
+    assert_eq!(bench.keepers.count(), 0);
+    quick(&bench);
+    bench.node.start_sandbox(&ns, &pod()).await.unwrap();
+    bench.sandbox("other").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -88,6 +88,11 @@ impl Shared {
         }
     }
 
+    /// Whether this very sandbox is there.
+    pub fn has(&self, handle: &Arc<Handle>) -> bool {
+        self.sandbox(&handle.namespace, &handle.id).is_ok_and(|known| Arc::ptr_eq(&known, handle))
+    }
+
     /// The sandbox called `id`.
     pub fn sandbox(&self, namespace: &Namespace, id: &SandboxId) -> Result<Arc<Handle>> {
         let known = self.registry().sandboxes.get(&(namespace.clone(), id.clone())).cloned();
@@ -166,6 +171,11 @@ impl Shared {
             // An error means that the node is gone: that too is the end.
             let _ = closing.wait_for(|closing| *closing).await;
         }
+    }
+
+    /// Whether it does.
+    pub fn is_closing(&self) -> bool {
+        *self.closing.borrow()
     }
 
     /// The process is killed: nothing is ended, nothing goes on.

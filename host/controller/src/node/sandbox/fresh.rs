@@ -29,9 +29,15 @@ impl Fresh {
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        if !self.kept {
-            let (node, handle) = (self.node.clone(), self.handle.clone());
-            self.node.shared.spawn(async move { node.end_unwanted(&handle).await });
+        let shared = &self.node.shared;
+        if self.kept || !shared.has(&self.handle) {
+            return;
         }
+        if shared.is_closing() {
+            // Its actor ends, and the next process is to find nothing.
+            return self.node.forget_sandbox(&self.handle);
+        }
+        let (node, handle) = (self.node.clone(), self.handle.clone());
+        shared.spawn(async move { node.end_unwanted(&handle).await });
     }
 }

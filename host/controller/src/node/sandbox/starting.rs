@@ -1,4 +1,4 @@
-//! From Created to Ready, or to nothing; back to Created if nobody waits for it any longer.
+//! From Created to Ready, or to nothing; back to Created if nobody waits for it any longer or the node closes.
 
 use std::future::poll_fn;
 use std::path::PathBuf;
@@ -23,8 +23,8 @@ use crate::node::{Node, TASK_API};
 enum Cut {
     /// It failed, or was told to end.
     Failed(Error),
-    /// Whoever waited for it has gone.
-    Unwanted,
+    /// Whoever waited for it has gone, or the node closes: it is undone.
+    Undone,
 }
 
 impl<E: Into<Error>> From<E> for Cut {
@@ -57,7 +57,7 @@ impl Waiting {
 
 impl Actor {
     /// Starts the keeper and waits for its guest. Of a sandbox that runs: tells of it again. Whether the sandbox is forgotten,
-    /// which it is when its start has failed; when nobody waits for that any longer, it is as it was before.
+    /// which it is when its start has failed; when nobody waits for that any longer, or the node closes, it is as it was before.
     pub async fn start(&mut self, reply: Reply<Started>) -> bool {
         let mut waiting = Waiting(vec![reply]);
         let started = match self.standing() {
@@ -68,10 +68,11 @@ impl Actor {
                 let _still = handle.changing.lock().await;
                 match self.boot(&mut waiting).await {
                     Ok(()) => Ok(self.node.started(&self.handle)),
-                    Err(Cut::Unwanted) => {
-                        info!(sandbox = %self.handle.id, "a start that nobody waits for is undone");
+                    Err(Cut::Undone) => {
+                        info!(sandbox = %self.handle.id, "a start is undone");
                         self.clear().await;
-                        return false;
+                        // If anybody still waits.
+                        Err(Error::Closed)
                     }
                     Err(Cut::Failed(error)) => {
                         let error = self.not_started(error).await;
@@ -118,8 +119,8 @@ impl Actor {
         let (keeper, info) = loop {
             tokio::select! {
                 biased;
-                () = waiting.gone() => return Err(Cut::Unwanted),
-                () = &mut closing => return Err(Error::Closed.into()),
+                () = waiting.gone() => return Err(Cut::Undone),
+                () = &mut closing => return Err(Cut::Undone),
                 Some(request) = self.inbox.recv() => match request {
                     Request::Start(reply) => waiting.0.push(reply),
                     end @ (Request::Stop(..) | Request::Shutdown(..)) => {
