@@ -2,7 +2,7 @@
 
 from google.protobuf.message_factory import GetMessageClass
 
-from theca_client import oci_process, pb
+from theca_client import oci_process
 from theca_client.reflection import OF_THE_ENDPOINT, services
 
 #: What a request needs to make sense, beside its id.
