@@ -6,6 +6,8 @@ That a reader who is 4096 events behind is told so takes more events than a VM i
 
 import unittest
 
+from google.protobuf.any_pb2 import Any
+
 from deaf import Deaf
 from host import SOCKET, Case, Reader, WithSandbox, once, resident, server, thecad
 from test_shim import Calls
@@ -133,6 +135,21 @@ class DeafClients(Case):
                 deaf.ask(method, request)
         self.others_go_on()
         self.assertLess(resident(thecad()) - before, 32)
+
+    def test_long_lists_take_no_more_than_a_bound(self):
+        note = Any(type_url="example.Note", value=bytes(2 << 20))
+        for _ in range(4):
+            id = self.name()
+            self.theca.store.Create(pb.sandbox.StoreCreateRequest(sandbox={"sandbox_id": id, "spec": note}))
+            self.addCleanup(self.theca.store.Delete, pb.sandbox.StoreDeleteRequest(sandbox_id=id))
+        before = resident(thecad())
+        method = "/containerd.services.sandbox.v1.Store/List"
+        for _ in range(4):
+            deaf = self.deaf()
+            for _ in range(15):
+                deaf.ask(method, self.LISTS[method])
+            self.others_go_on()
+        self.assertLess(resident(thecad()) - before, 128)
 
 
 if __name__ == "__main__":
