@@ -14,6 +14,7 @@ use theca_proto::containerd::v1::{self as execution, services::shim, types as ta
 use theca_proto::generations::containerd::services::{
     containers::v1 as older_containers, sandbox::v1 as older_sandbox,
 };
+use theca_proto::io::containerd::cgroups::v2 as cgroups;
 use theca_proto::{runtime::v1 as cri, theca::options::v1 as options, types as api};
 
 type Again = fn(&[u8]) -> Result<Vec<u8>, prost::DecodeError>;
@@ -50,6 +51,7 @@ const SHARED: &[(&str, Again)] = messages! {
         DeleteResponse DeleteTaskRequest ExecProcessRequest ExecProcessResponse GetTaskRequest GetTaskResponse
         KillRequest ListProcessesRequest ListProcessesResponse ListTasksRequest ListTasksResponse PauseTaskRequest
         ResizePtyRequest ResumeTaskRequest StartTaskRequest;
+    "io.containerd.cgroups.v2" = cgroups: Metrics;
     "runtime.v1" = cri: PodSandboxConfig;
     "theca.options.v1" = options: SandboxOptions;
 };

@@ -17,6 +17,15 @@ const SHARED_WITH_LATER: &[&str] = &[
     "field containerd.v1.types.ProcessInfo info 2 google.protobuf.Any",
 ];
 
+/// What types.API of 2015 has a place for and a cgroup v2's metrics do not: our keepers send it along.
+const COUNTERS_OF_2015: &[&str] = &[
+    "message io.containerd.cgroups.v2.Of2015",
+    "field io.containerd.cgroups.v2.Metrics of_2015 1000 io.containerd.cgroups.v2.Of2015",
+    "field io.containerd.cgroups.v2.Of2015 kernel 1 uint64",
+    "field io.containerd.cgroups.v2.Of2015 swap_failcnt 2 uint64",
+    "field io.containerd.cgroups.v2.Of2015 hugetlb_failcnt 3 repeated uint64",
+];
+
 #[test]
 fn the_main_endpoint_speaks_as_published() {
     compare(descriptors::TODAY, include_str!("published/today.txt"), SHARED_WITH_LATER);
@@ -36,6 +45,12 @@ fn the_endpoint_of_a_container_speaks_as_published() {
 #[test]
 fn a_keeper_and_containerd_exchange_what_is_published() {
     compare(&messages_of_keepers(), include_str!("published/keeper.txt"), &[]);
+}
+
+#[test]
+fn counters_of_a_cgroup_are_told_as_published() {
+    let ours = protox::compile(["io/containerd/cgroups/v2/metrics.proto"], ["."]).unwrap();
+    compare(&ours.encode_to_vec(), include_str!("published/cgroups.txt"), COUNTERS_OF_2015);
 }
 
 /// A client may send more of the CRI's messages than we read, so only what we read is compared.

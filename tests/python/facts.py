@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 PUBLISHED = HERE / "published"
 TABLES = HERE.parent.parent / "proto/tests/published"
 
+CGROUPS = "github.com/containerd/cgroups/cgroup2/stats"
 TYPES = "github.com/containerd/containerd/api/types"
 SHARED = ["api-2015.proto", "execution-2017.proto", "tasks-v1.proto"]
 # Table: folders of published texts, and the files that an endpoint serves.
@@ -25,6 +26,7 @@ ENDPOINTS = {
     "today": (["common", "today"], [*SHARED, "sandbox.proto", "containers.proto"]),
     "generations": (["common", "generations"], [*SHARED, "sandbox-2022.proto", "containers-2017.proto"]),
     "shim": (["common"], ["shim-2017.proto", f"{TYPES}/descriptor/descriptor.proto"]),
+    "cgroups": (["common"], [f"{CGROUPS}/metrics.proto"]),
     "keeper": (["keeper"], ["events.proto", "streaming.proto", "task.proto", "transfer.proto"]),
 }
 # Not part of any interface: Google's well-known types and the options of a Go generator.

@@ -1,7 +1,7 @@
 //! thecad and `theca sandbox`: one daemon, sandboxes that outlive it, and what is said when something is not as it should be.
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use theca_tests::client::Client;
 use theca_tests::{Bundle, IMAGE, Invocation, Running, Theca, eventually};
 
@@ -111,13 +111,17 @@ fn sandboxes_of_other_clients_are_shown_once_a_container_is_in_them() {
     client.keep("web", "pod", &spec).unwrap();
     assert_eq!(only(&theca)["State"], "ready");
     // One without a sandbox has its own.
-    client.keep("own", "", &spec).unwrap();
+    let mut small = spec.clone();
+    small["linux"]["resources"]["memory"] = json!({ "limit": 16 << 20 });
+    client.keep("own", "", &small).unwrap();
     client.create("own", None).unwrap();
     client.start("own").unwrap();
     assert_eq!(sandbox(&["ps", "-q"]).success(), "own\npod\n");
     assert_eq!(sandbox(&["ps", "-q", "--filter", "id==pod"]).success(), "", "a filter is for records");
     let stats = sandbox(&["stats", "--no-stream", "--format", "{{.ID}} {{.PIDs}}"]);
     assert_eq!(stats.success(), "own 1\npod 0\n");
+    // What its container may use, and 128 MiB for the guest.
+    assert_eq!(sandbox(&["inspect", "own"]).json()[0]["Info"]["memory_mib"], 16 + 128);
 
     client.kill("own").unwrap();
     eventually("it has ended", || client.delete("own").is_ok());
@@ -127,6 +131,52 @@ fn sandboxes_of_other_clients_are_shown_once_a_container_is_in_them() {
     assert_eq!(sandbox(&["ps", "-q"]).success(), "");
     daemon.signal(Signal::SIGTERM);
     daemon.wait().exits(0);
+}
+
+#[test]
+fn what_happens_in_sandboxes_is_told_while_it_happens() {
+    let theca = Theca::new();
+    let daemon = serving(&theca);
+    let sandbox = |args: &[&str]| theca.cli(&[&["sandbox"], args].concat());
+    let events = theca.start(&["sandbox", "events", "--format", "{{.Type}} {{.ID}} {{.Status}}"]);
+    let lines = theca.start(&["sandbox", "events"]);
+    let subscribed = r#"grpc_method="Events"} 2"#;
+    eventually("both to listen", || {
+        scrape(&theca).lines().any(|line| line.contains("started") && line.contains(subscribed))
+    });
+
+    sandbox(&["create", "--cpus", "99", "huge"]).exits(125).says("99 is not in 1..=32");
+    let created = sandbox(&["create", "--cpus", "1", "--memory", "128m", "--kernel-cmdline", "tests.word=1"]);
+    let id = created.success().trim().to_owned();
+    assert_eq!(id.len(), 12, "{id}");
+    sandbox(&["start", &id]).success();
+    let grep = ["grep", "-q", "tests.word=1", "/proc/cmdline"];
+    sandbox(&[&["run", "--name", "words", &id, IMAGE], &grep[..]].concat()).success();
+    events.expect("start-container words");
+    events.expect("exit words 0");
+    lines.expect("words");
+
+    let stubborn =
+        ["run", "--name", "stubborn", &id, IMAGE, "sh", "-c", "trap '' TERM; while :; do sleep 1; done"];
+    sandbox(&stubborn).success();
+    let figures = theca.start(&["sandbox", "stats", "--format", "{{.ID}} {{.PIDs}}"]);
+    figures.expect(&format!("{id} 2\n"));
+    figures.expect(&format!("{id} 2\n{id} 2\n"));
+    figures.signal(Signal::SIGINT);
+    figures.wait().exits(130);
+    sandbox(&["stop", "--timeout", "1", &id]).success();
+    events.expect("exit stubborn 137");
+    // Anyone finds thecad who is told its socket.
+    let socket = theca.state().join("thecad.sock");
+    let elsewhere =
+        ["sandbox", "--address", &socket.to_string_lossy(), "ps", "--format", "{{.ID}} {{.State}}"];
+    assert_eq!(Invocation::new("theca", &elsewhere).run().success(), format!("{id} stopped\n"));
+    sandbox(&["rm", &id]).success();
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait().exits(0);
+    for listener in [events, lines] {
+        listener.wait().exits(125).says("thecad");
+    }
 }
 
 #[test]

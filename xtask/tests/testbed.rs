@@ -34,10 +34,12 @@ fn streams_are_apart_and_the_exit_code_is_the_commands_own() {
 
 #[test]
 fn a_command_is_root_with_the_programs_on_its_path_and_a_kernel_that_boots() {
-    let output = run(&[], "set -e; id -u; pwd; theca check; command -v thecad; command -v theca-vmm", "");
+    let script = "sh -c 'kill -INT $$'; echo $?; set -e
+        id -u; pwd; theca check; command -v thecad; command -v theca-vmm";
+    let output = run(&[], script, "");
     let told = text(&output.stdout);
     assert!(output.status.success(), "{told}{}", text(&output.stderr));
-    assert!(told.starts_with("0\n/root\n"), "{told}");
+    assert!(told.starts_with("130\n0\n/root\n"), "{told}");
     assert!(told.contains("/thecad\n") && told.contains("/theca-vmm\n"), "{told}");
 }
 

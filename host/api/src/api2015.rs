@@ -20,7 +20,7 @@ use theca_proto::types::{
 };
 use tonic::{Request, Status};
 
-use crate::call::{Answer, answer, id, open_or_default};
+use crate::call::{Answer, answer, fits, id, open_or_default};
 use crate::convert::processes;
 use crate::status::node::in_words;
 use crate::streams2015;
@@ -160,7 +160,7 @@ impl Api for Api2015 {
     async fn state(&self, request: Request<StateRequest>) -> Answer<StateResponse> {
         let (namespace, _) = open_or_default(request)?;
         let listed = self.node.tasks_with_processes(&namespace).await.map_err(said)?.into_iter();
-        let containers = listed.map(|(task, processes)| processes::api_container(&task, processes)).collect();
+        let containers = fits(listed.map(|(task, processes)| processes::api_container(&task, processes)))?;
         let machine = self.node.machine();
         let machine = Machine { cpus: machine.cpus, memory: machine.memory_mib, ..Machine::default() };
         answer(StateResponse { containers, machine: Some(machine) })

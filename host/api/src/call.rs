@@ -67,7 +67,7 @@ impl<T: Message> List<T> {
         self.bytes += item.encoded_len() + FRAME;
         if self.bytes > MAX_ANSWER {
             return Err(Status::resource_exhausted(format!(
-                "the answer would have more than {} MiB: ask for fewer by filters, or for a stream where there is one",
+                "the answer would have more than {} MiB: ask for fewer by filters or one by one, or for a stream where there is one",
                 MAX_ANSWER >> 20
             )));
         }

@@ -18,7 +18,7 @@ use theca_proto::containerd::v1::{
 };
 use tonic::{Request, Status};
 
-use crate::call::{Answer, answer, id, open_or_default};
+use crate::call::{Answer, answer, fits, id, open_or_default};
 use crate::convert::processes;
 use crate::status::node::in_words;
 
@@ -104,9 +104,7 @@ impl ExecutionService for Execution {
     ) -> Answer<ListContainersResponse> {
         let (namespace, _) = open_or_default(request)?;
         let tasks = self.node.tasks(&namespace).await.map_err(said)?;
-        answer(ListContainersResponse {
-            containers: tasks.iter().map(processes::execution_container).collect(),
-        })
+        answer(ListContainersResponse { containers: fits(tasks.iter().map(processes::execution_container))? })
     }
 
     async fn start_process(&self, request: Request<StartProcessRequest>) -> Answer<StartProcessResponse> {
@@ -147,8 +145,9 @@ impl ExecutionService for Execution {
     async fn list_processes(&self, request: Request<ListProcessesRequest>) -> Answer<ListProcessesResponse> {
         let (namespace, request) = open_or_default(request)?;
         let listed = self.node.processes(&namespace, &id(&request.container_id)?).await.map_err(said)?;
-        let processes = listed.into_iter().map(processes::execution_process).collect();
-        answer(ListProcessesResponse { processes })
+        answer(ListProcessesResponse {
+            processes: fits(listed.into_iter().map(processes::execution_process))?,
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 //! The keeper is built with `agent`, `keeper`, `shim` and `task`. With the feature `daemon` there is also what thecad serves,
 //! one file per interface in front of `theca_controller::node`: see [`services`].
 
+pub mod accepting;
 pub mod agent;
 #[cfg(feature = "daemon")]
 pub mod api2015;

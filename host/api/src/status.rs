@@ -51,6 +51,13 @@ pub fn grpc(error: Error) -> tonic::Status {
     tonic::Status::new(tonic::Code::from_i32(code(&error) as i32), bounded(story(&error)))
 }
 
+/// The end of an event stream whose reader was too slow.
+pub fn missed(events: u64) -> tonic::Status {
+    tonic::Status::data_loss(format!(
+        "{events} events were dropped because this client did not read them in time: ask for State, then for Events again"
+    ))
+}
+
 /// Longest text of a gRPC status in bytes. It travels as a header, up to three times as long, and clients bound those at
 /// 8 KiB together.
 const MAX_TEXT: usize = 2000;
@@ -89,7 +96,7 @@ fn code(error: &Error) -> Code {
         Error::ContainerExists(_) | Error::ExecExists(_) => Code::ALREADY_EXISTS,
         Error::Deleted(_) => Code::ABORTED,
         Error::Sandbox(_) | Error::Task(_) => Code::FAILED_PRECONDITION,
-        Error::Slots(_) | Error::Busy => Code::RESOURCE_EXHAUSTED,
+        Error::Slots(_) | Error::Busy | Error::NoRoom(_) => Code::RESOURCE_EXHAUSTED,
         Error::Boot(_) | Error::Vmm(_) => Code::INTERNAL,
         Error::VmEnded(_) | Error::Gone => Code::UNAVAILABLE,
         Error::Agent(error) => agent_code(error),
@@ -119,6 +126,7 @@ mod tests {
     use std::sync::Arc;
 
     use theca_controller::sandbox::boot::BootError;
+    use theca_controller::task::room::NoRoom;
     use theca_controller::vmm::machine::MachineError;
 
     use super::*;
@@ -132,6 +140,19 @@ mod tests {
             (code(&finished), story(&finished).as_str()),
             (Code::NOT_FOUND, "process already finished")
         );
+    }
+
+    #[test]
+    fn a_container_without_room_for_a_process_is_no_fault_of_the_request() {
+        let (full, grpc_full) = (of(Error::NoRoom(NoRoom::Processes)), grpc(Error::NoRoom(NoRoom::Bytes)));
+        let ttrpc::Error::RpcStatus(status) = full else { panic!("no status") };
+        assert_eq!(status.code(), Code::RESOURCE_EXHAUSTED);
+        assert!(
+            status.message().starts_with("the container has 1024 added processes"),
+            "{}",
+            status.message()
+        );
+        assert_eq!(grpc_full.code(), tonic::Code::ResourceExhausted);
     }
 
     #[test]

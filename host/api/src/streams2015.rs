@@ -13,6 +13,7 @@ use tonic::Status;
 
 use crate::api2015::said;
 use crate::convert::stats2015;
+use crate::status::missed;
 
 /// Between two samples.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -34,12 +35,6 @@ pub fn events(subscription: Subscription) -> impl Stream<Item = Result<Event, St
             }
         }
     })
-}
-
-fn missed(number: u64) -> Status {
-    Status::data_loss(format!(
-        "{number} events were dropped because this client did not read them in time: ask for State, then for Events again"
-    ))
 }
 
 /// What a client of 2015 has a word for. A container that waits for its start is nothing to it, nor is the end of one that

@@ -16,7 +16,7 @@ use theca_proto::containerd::services::tasks::v1::{
 };
 use tonic::Request;
 
-use crate::call::{Answer, List, answer, id, open};
+use crate::call::{Answer, List, answer, fits, id, open};
 use crate::convert::{payload, processes, time};
 use crate::status::node::refusal;
 
@@ -164,7 +164,7 @@ impl Tasks for TaskService {
     async fn list_processes(&self, request: Request<ListProcessesRequest>) -> Answer<ListProcessesResponse> {
         let (namespace, request) = open(request)?;
         let listed = self.node.processes(&namespace, &id(&request.container_id)?).await.map_err(refusal)?;
-        answer(ListProcessesResponse { processes: listed.into_iter().map(processes::process).collect() })
+        answer(ListProcessesResponse { processes: fits(listed.into_iter().map(processes::process))? })
     }
 
     async fn checkpoint(&self, request: Request<CheckpointTaskRequest>) -> Answer<CheckpointTaskResponse> {

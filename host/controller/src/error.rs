@@ -9,6 +9,7 @@ use crate::id::{ContainerId, ExecId, InvalidId};
 use crate::sandbox::boot::BootError;
 use crate::sandbox::slots::NoSlot;
 use crate::sandbox::state::SandboxRefusal;
+use crate::task::room::NoRoom;
 use crate::task::rootfs::RootfsError;
 use crate::task::state::TaskRefusal;
 use crate::task::stdio::StdioError;
@@ -59,6 +60,9 @@ pub enum Error {
     /// Not in the task's state.
     #[error(transparent)]
     Task(#[from] TaskRefusal),
+    /// The container has too many processes.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The bundle cannot be run.
     #[error(transparent)]
     Bundle(#[from] BundleError),

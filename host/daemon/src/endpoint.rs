@@ -2,10 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::{Stream, stream};
+use theca_api::accepting;
 use theca_proto::descriptors;
 use theca_proto::unix_grpc::Connection;
 use tokio::net::{UnixListener, UnixStream};
@@ -15,7 +15,7 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Builder as Reflection;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::descriptors::{ServiceNames, services};
 use crate::metrics::{Calls, Observed};
@@ -26,8 +26,6 @@ const MAX_STREAMS: u32 = 8192;
 /// Bytes that a client may send on one stream, or on all, before it waits for us.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Between two tries to accept when descriptors have run out.
-const RESPITE: Duration = Duration::from_millis(200);
 
 /// Which form is served of what has two. See [`theca_proto::generations`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,17 +118,10 @@ impl Endpoint {
     }
 }
 
-/// Everybody who connects. Running out of descriptors passes, so it does not end the stream.
+/// Everybody who connects.
 fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<Connection<UnixStream>>> {
     stream::unfold(listener, |listener| async {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => return Some((Ok(Connection::new(stream)), listener)),
-                Err(error) => {
-                    warn!(%error, "failed to accept a connection");
-                    tokio::time::sleep(RESPITE).await;
-                }
-            }
-        }
+        let (stream, _) = accepting::next(|context| listener.poll_accept(context)).await;
+        Some((Ok(Connection::new(stream)), listener))
     })
 }

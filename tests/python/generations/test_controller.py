@@ -8,7 +8,7 @@ from google.protobuf.any_pb2 import Any
 from grpc import StatusCode
 
 from host import BOOT, TODAY, Case, WithSandbox
-from theca_client import expect, pack, pb
+from theca_client import expect, pack, pb, unpack
 
 MIB = 1 << 20
 
@@ -55,7 +55,14 @@ class ASandbox(Calls, WithSandbox):
         self.assertEqual(metrics.id, self.sandbox)
         self.assertEqual(metrics.data.type_url, "io.containerd.cgroups.v2.Metrics")
         self.assertGreater(metrics.timestamp.seconds, 0)
-        self.assertTrue(metrics.data.value)
+        counters = unpack(metrics.data, pb.cgroups.Metrics)
+        cpu, memory = counters.cpu, counters.memory
+        self.assertGreater(cpu.usage_usec, 0)
+        self.assertEqual(memory.usage_limit, 256 * MIB)
+        self.assertGreater(memory.usage, MIB)
+        self.assertGreaterEqual(memory.max_usage, memory.usage)
+        self.assertTrue(counters.HasField("pids") and cpu.HasField("psi") and memory.HasField("psi"))
+        self.assertIn("lo", [interface.name for interface in counters.network])
 
     def test_its_labels_may_be_changed(self):
         sandbox = pb.sandbox_types.Sandbox(labels={"team": "blue"})

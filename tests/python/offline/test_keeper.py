@@ -1,4 +1,4 @@
-"""The one ttrpc call of the client library, against a keeper of few lines."""
+"""The two ttrpc calls of the client library, against a keeper of few lines."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from grpc import StatusCode
 
-from theca_client import expect, open_shim
+from theca_client import expect, open_shim, pack, pb, task_stats, unpack
 
 #: Longer than a length of one byte tells.
 LONG = "/run/" + "x" * 200
@@ -54,6 +54,13 @@ class OverTtrpc(unittest.TestCase):
             self.assertEqual(open_shim(path, "web"), address)
             asked = field(1, b"theca.keeper.v1.Keeper") + field(2, b"OpenShim") + field(3, field(1, b"web"))
             self.assertEqual(requests, [([1, 1, 0], asked)])
+
+    def test_counters_are_asked_for_by_the_containers_id(self):
+        counters = pb.cgroups.Metrics(pids={"current": 3}, network=[{"name": LONG}])
+        path, requests = self.keeper(field(2, field(1, pack(counters).SerializeToString())))
+        self.assertEqual(unpack(task_stats(path, "web"), pb.cgroups.Metrics), counters)
+        asked = field(1, b"containerd.task.v3.Task") + field(2, b"Stats") + field(3, field(1, b"web"))
+        self.assertEqual(requests, [([1, 1, 0], asked)])
 
     def test_a_refusal_has_code_and_words(self):
         status = b"\x08\x03" + field(2, f"no container is called {LONG}".encode())

@@ -15,8 +15,9 @@ SERVICES = [pb.api, pb.execution, pb.shim, pb.tasks, pb.containers, pb.sandbox]
 
 
 def messages():
-    """What travels: requests and answers of all RPCs, and the options that travel inside."""
-    travelling = {pb.cri.PodSandboxConfig.DESCRIPTOR, pb.options.SandboxOptions.DESCRIPTOR}
+    """What travels: requests and answers of all RPCs, and the options and counters that travel inside."""
+    inside = [pb.cri.PodSandboxConfig, pb.options.SandboxOptions, pb.cgroups.Metrics]
+    travelling = {kind.DESCRIPTOR for kind in inside}
     for module in SERVICES:
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
@@ -101,6 +102,8 @@ def value(field, chance, depth):
         return chance.choice(["web", "θήκη", "a b/c\n", "x" * 300]) + str(chance.randint(1, 10**6))
     if field.type == Field.TYPE_BYTES:
         return chance.randbytes(chance.randint(1, 40))
+    if field.type == Field.TYPE_DOUBLE:
+        return chance.choice([0.01, 100.0, -1.5, chance.random()])
     bits = 64 if field.type in (Field.TYPE_INT64, Field.TYPE_UINT64) else 32
     if field.type in (Field.TYPE_UINT32, Field.TYPE_UINT64):
         return chance.choice([1, 127, 128, 2**bits - 1, chance.randrange(1, 2**bits)])

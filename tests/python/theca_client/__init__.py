@@ -16,7 +16,7 @@ from .anys import oci_process, oci_resources, oci_spec, pack, unpack
 from .channel import connect
 from .client import Client, Shim
 from .errors import expect
-from .keeper import KeeperError, open_shim
+from .keeper import KeeperError, open_shim, task_stats
 from .wait import eventually
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "open_shim",
     "pack",
     "pb",
+    "task_stats",
     "unpack",
 ]

@@ -30,6 +30,9 @@ mount_types, _ = _stubs("github.com.containerd.containerd.api.types.mount.mount"
 sandbox_types, _ = _stubs("github.com.containerd.containerd.api.types.sandbox")
 sandbox_mount_types, _ = _stubs("github.com.containerd.containerd.api.types.mount")
 
+#: io.containerd.cgroups.v2: the counters that an Any of them holds.
+cgroups, _ = _stubs("github.com.containerd.cgroups.cgroup2.stats.metrics")
+
 #: Options of a sandbox: Kubernetes' and Theca's own.
 cri, _ = _stubs("runtime.v1.cri")
 options, _ = _stubs("theca.options.v1.options")

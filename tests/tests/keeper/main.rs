@@ -4,7 +4,7 @@ mod support;
 
 use prost_types::Any;
 use support::{PATIENCE, Sandbox, Shim};
-use theca_proto::containerd::task::v3;
+use theca_proto::containerd::task::{v2, v3};
 use theca_proto::containerd::v1::services::shim::*;
 use theca_proto::containerd::v1::types::event::EventType;
 use theca_proto::containerd::v1::types::{self, Status};
@@ -52,6 +52,9 @@ async fn a_container_is_the_same_through_every_interface() {
     let added = shim.exec(ExecRequest { spec, ..Default::default() }).await.unwrap().into_inner().pid;
     let state = v3::StateRequest { id: "web".into(), ..Default::default() };
     assert_eq!(sandbox.task.state(state).await.unwrap().status(), Status::Running);
+    let state = v2::StateRequest { id: "web".into(), ..Default::default() };
+    let older = sandbox.older_task().state(state).await.unwrap();
+    assert_eq!((older.status(), older.pid), (Status::Running, init));
     let known = sandbox.keeper.processes(keeper::ProcessesRequest { id: "web".into() }).await.unwrap();
     let told: Vec<_> = known.processes.iter().map(|process| (process.pid, process.args.join(" "))).collect();
     assert_eq!(told, [(init, "sleep 1000".into()), (added, "sleep 999".into())]);

@@ -14,6 +14,7 @@ use theca_proto::containerd::services::events::ttrpc::v1::ForwardRequest;
 use theca_proto::containerd::services::events::ttrpc::v1::events_ttrpc::{self, Events};
 use theca_proto::containerd::services::streaming::v1::StreamInit;
 use theca_proto::containerd::services::streaming::v1::streaming_ttrpc::StreamingClient;
+use theca_proto::containerd::task::v2;
 use theca_proto::containerd::task::v3::task_ttrpc::TaskClient;
 use theca_proto::containerd::types::transfer::{Data, WindowUpdate};
 use theca_proto::containerd::v1::services::shim::shim_client::ShimClient;
@@ -107,6 +108,11 @@ impl Sandbox {
             _containerd: (containerd, containerds),
             _theca: theca,
         }
+    }
+
+    /// The task API under the name that it had before its third version.
+    pub fn older_task(&self) -> v2::task_ttrpc::TaskClient {
+        v2::task_ttrpc::TaskClient::new(self.caller.clone())
     }
 
     /// The Shim of `web` that the keeper serves.

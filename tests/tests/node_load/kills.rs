@@ -11,10 +11,14 @@ use theca_proto::types::Event;
 use theca_tests::{Census, Client, Theca, Thecad, eventually};
 use tonic::{Code, Status};
 
-use super::{CLIENTS, MEMORY_MIB, Over, RECOVERY, alone, disk, run, variable};
+use super::{CLIENTS, MEMORY_MIB, Over, RECOVERY, alone, disk, run, scaled, variable};
 
 /// Processes that are killed.
 const KILLS: usize = 50;
+/// They are over by then, or nobody is there to be killed.
+const TIME: Duration = Duration::from_secs(900);
+/// Containers at a time in each sandbox.
+const CONTAINERS: usize = 3;
 
 /// Numbers that nobody foresees, but who knows the seed.
 struct Random(u64);
@@ -29,7 +33,7 @@ impl Random {
     }
 }
 
-/// One sandbox and the containers that come and go in it, whatever is killed meanwhile.
+/// One sandbox and the containers that come and go in it, several at a time, whatever is killed meanwhile.
 struct Worker<'a> {
     socket: &'a Path,
     disk: &'a Path,
@@ -76,13 +80,18 @@ impl<'a> Worker<'a> {
         self.insist("start", start);
     }
 
-    /// A container comes and goes, as far as the killing lets it.
+    /// Containers come and go together, as far as the killing lets them.
     fn cycle(&mut self, number: usize) -> Result<(), Status> {
-        let id = format!("{}-{number}", self.sandbox);
-        let ran = run(&self.client, &id, &self.sandbox, Some(self.disk))
-            .and_then(|()| self.client.exec(&id, &["true"]).map(drop));
-        self.end(&id, ran.is_ok());
-        ran
+        let ids: Vec<_> = (0..CONTAINERS).map(|at| format!("{}-{number}-{at}", self.sandbox)).collect();
+        let run = |id: &String| {
+            run(&self.client, id, &self.sandbox, Some(self.disk))
+                .and_then(|()| self.client.exec(id, &["true"]).map(drop))
+        };
+        let ran: Vec<_> = ids.iter().map(run).collect();
+        for (id, ran) in ids.iter().zip(&ran) {
+            self.end(id, ran.is_ok());
+        }
+        ran.into_iter().collect()
     }
 
     /// Its exit is fetched by the one Delete that finds it.
@@ -192,12 +201,13 @@ fn whatever_is_killed_at_whatever_moment_nothing_is_left_and_nothing_lost() {
         };
         let listener = scope.spawn(|| Story::listen(&socket, &heard));
         let all_heard = Over(&heard);
-        let workers: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || work(number))).collect();
+        let sandboxes = scaled(20).max(CLIENTS);
+        let workers: Vec<_> = (0..sandboxes).map(|number| scope.spawn(move || work(number))).collect();
         let the_end = Over(&over);
-        for _ in 0..KILLS {
+        while killed.values().sum::<usize>() < KILLS {
+            assert!(begun.elapsed() < TIME, "only {killed:?} in {TIME:?}");
             thread::sleep(Duration::from_millis(random.below(4000)));
             let victim = ["thecad", "containerd-shim-theca-v2", "theca-vmm"][random.below(3) as usize];
-            println!("{:.1?}: kill {victim}", begun.elapsed());
             let running = theca.processes(victim);
             if victim == "thecad" {
                 thecad.kill_and_start_again();
@@ -207,6 +217,7 @@ fn whatever_is_killed_at_whatever_moment_nothing_is_left_and_nothing_lost() {
             {
                 continue;
             }
+            println!("{:.1?}: killed {victim}", begun.elapsed());
             *killed.get_mut(victim).unwrap() += 1;
         }
         drop(the_end);
@@ -216,7 +227,7 @@ fn whatever_is_killed_at_whatever_moment_nothing_is_left_and_nothing_lost() {
     });
     let exits = ended.len();
     println!("{killed:?}, {exits} exits, {:.1?}, thecad {} KiB", begun.elapsed(), thecad.kib());
-    // Each has its turn: of 50 kills a third, and not all of those find somebody.
+    // Each has its turn: of 50 kills about a third.
     assert!(killed.values().all(|times| *times >= 5), "{killed:?}");
     assert!(exits >= CLIENTS, "{exits} exits");
     story.check(&ended);

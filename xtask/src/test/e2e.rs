@@ -20,7 +20,7 @@ use crate::testbed::{Copy, Job};
 use crate::{apt, command, image, progress};
 
 /// What the tests call by name.
-const TOOLS: [&str; 12] = [
+const TOOLS: [&str; 13] = [
     "attr",
     "busybox-static",
     "crun",
@@ -32,6 +32,7 @@ const TOOLS: [&str; 12] = [
     "procps",
     "runc",
     "skopeo",
+    "systemd",
     "umoci",
 ];
 /// Test binaries that take long, by the test host that they share. The first two take about as long as all that are not named here;

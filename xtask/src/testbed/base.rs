@@ -14,7 +14,7 @@ use crate::{command, image, progress};
 const ROOT_SUITE: &str = "testing";
 
 /// The peers that Theca is compared with, and what tests need to make and inspect images.
-const ROOT_PACKAGES: [&str; 21] = [
+const ROOT_PACKAGES: [&str; 22] = [
     "attr",
     "busybox-static",
     "ca-certificates",
@@ -35,6 +35,7 @@ const ROOT_PACKAGES: [&str; 21] = [
     "runc",
     "skopeo",
     "strace",
+    "systemd",
     "umoci",
 ];
 

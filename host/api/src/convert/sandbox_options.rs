@@ -8,6 +8,7 @@ use prost_types::Any;
 use theca_controller::node::Error;
 use theca_controller::node::sandbox::{Resize, Resources, Wish};
 use theca_controller::sandbox::allowance::{Allowance, CpuQuota, DEFAULT_PERIOD_US};
+use theca_controller::sandbox::options::GUEST_MIB;
 use theca_proto::runtime::v1::{LinuxContainerResources, PodSandboxConfig};
 use theca_proto::theca::options::v1::SandboxOptions;
 use theca_proto::type_url;
@@ -15,8 +16,6 @@ use theca_proto::type_url;
 use super::named;
 
 const MIB: u64 = 1 << 20;
-/// RAM that is added to what a pod's containers may use when its RuntimeClass names no overhead: for the guest itself.
-const GUEST_MIB: u64 = 128;
 
 /// What options say.
 #[derive(Debug, Default, PartialEq)]
@@ -143,6 +142,7 @@ fn pod(config: PodSandboxConfig, cpus: u32) -> Result<Options, Error> {
     };
     let (memory_mib, guest_mib) = match (memory, memory_wish(&overhead)) {
         (Wish::AtMost(limit), Wish::AtMost(overhead)) => (limit.saturating_add(overhead).div_ceil(MIB), 0),
+        // Its RuntimeClass names no overhead.
         (Wish::AtMost(limit), _) => (limit.div_ceil(MIB), GUEST_MIB),
         _ => (0, 0),
     };

@@ -135,12 +135,7 @@ pub fn io(terminal: bool, stdin: &str, stdout: &str, stderr: &str) -> Result<IoR
 
 /// Where a stream goes or comes from, as it was asked for.
 pub fn target(target: Option<&Target>) -> String {
-    match target {
-        None => String::new(),
-        Some(Target::Fifo(path)) => path.display().to_string(),
-        Some(Target::File(path)) => format!("file://{}", path.display()),
-        Some(Target::Stream { uri, .. }) => uri.clone(),
-    }
+    target.map(Target::text).unwrap_or_default()
 }
 
 #[cfg(test)]

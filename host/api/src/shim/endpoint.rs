@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::task::Context;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -17,10 +18,10 @@ use theca_proto::unix_grpc::Connection;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tower::util::MapResponse;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::ShimService;
-use crate::too_large;
+use crate::{accepting, too_large};
 
 /// Endpoints of one sandbox.
 const MOST: usize = 256;
@@ -105,18 +106,15 @@ impl Endpoints {
 
 /// Until Exit was asked for. Calls that have not been answered by then are cut off, but for that one.
 async fn serve(listener: &UnixListener, shim: ShimService) {
+    let accept = |context: &mut Context<'_>| listener.poll_accept(context);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = shim.over() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(converse(stream, shim.clone()))),
-                Err(error) => {
-                    warn!(%error, "a shim endpoint takes no more connections");
-                    break;
-                }
-            },
+            (stream, _) = accepting::next(accept), if connections.len() < CONNECTIONS => {
+                connections.spawn(converse(stream, shim.clone()));
+            }
         }
     }
     // The answer to Exit goes out.

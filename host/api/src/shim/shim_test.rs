@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::Uri;
 use theca_controller::install::Installation;
 use theca_controller::run_dir::RunDir;
-use theca_controller::sandbox::history::{Happening, Subject};
+use theca_controller::sandbox::history::{Happening, KEPT, Subject};
 use theca_controller::sandbox::{SandboxOptions, Setup, Timeline};
 use theca_controller::task::stdio::IoRequest;
 use theca_proto::containerd::v1::services::shim::shim_client::ShimClient;
@@ -174,4 +174,45 @@ async fn events_since_the_creation_come_to_the_one_who_asks_and_the_last_one_aga
         again = next(&mut second).await;
     }
     assert_eq!(again, (EventType::Exit, 100, 7));
+}
+
+#[tokio::test]
+async fn a_consumer_that_reads_too_slowly_is_told_so_and_the_next_goes_on_from_what_is_there() {
+    let scene = Scene::begin();
+    scene.tell("web", 100, Happening::Created(Arc::default()));
+    let mut shim = scene.shim().await;
+    let mut events = shim.events(EventsRequest {}).await.unwrap().into_inner();
+    assert_eq!(next(&mut events).await, (EventType::Create, 100, 0));
+    for _ in 0..KEPT {
+        scene.tell("web", 100, Happening::OutOfMemory);
+    }
+    scene.tell("web", 100, Happening::Started);
+    let lost = timeout(PATIENCE, events.message()).await.unwrap().unwrap_err();
+    assert_eq!(lost.code(), Code::DataLoss);
+    assert!(lost.message().starts_with("1 events were dropped"), "{lost}");
+
+    let mut second = shim.events(EventsRequest {}).await.unwrap().into_inner();
+    let mut told = vec![next(&mut second).await.0];
+    while told.last() != Some(&EventType::Start) {
+        told.push(next(&mut second).await.0);
+    }
+    assert_eq!(told[0], EventType::Create, "what the first was given last");
+    assert_eq!(told.len(), KEPT + 1);
+}
+
+#[tokio::test]
+async fn what_others_of_the_sandbox_do_is_no_loss_to_a_consumer_that_is_there() {
+    let scene = Scene::begin();
+    scene.tell("web", 100, Happening::Created(Arc::default()));
+    let mut shim = scene.shim().await;
+    let mut events = shim.events(EventsRequest {}).await.unwrap().into_inner();
+    assert_eq!(next(&mut events).await, (EventType::Create, 100, 0));
+    for _ in 0..2 * KEPT / 64 {
+        (0..64).for_each(|_| scene.tell("other", 200, Happening::OutOfMemory));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut second = shim.events(EventsRequest {}).await.unwrap().into_inner();
+    scene.tell("web", 100, Happening::Started);
+    assert_eq!(next(&mut second).await, (EventType::Create, 100, 0), "given last, and dropped since");
+    assert_eq!(next(&mut second).await, (EventType::Start, 100, 0));
 }

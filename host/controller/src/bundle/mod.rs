@@ -165,6 +165,13 @@ pub fn guest_process(json: &[u8], terminal: bool) -> Result<Vec<u8>, BundleError
     Ok(process.to_string().into_bytes())
 }
 
+/// What is told of an OCI `Process` that runs: all else of it was for the guest.
+pub fn description(json: &[u8]) -> Vec<u8> {
+    let mut process: Map<String, Value> = serde_json::from_slice(json).unwrap_or_default();
+    process.retain(|key, _| matches!(key.as_str(), "args" | "env" | "cwd" | "user"));
+    Value::Object(process).to_string().into_bytes()
+}
+
 fn adapt_process(process: &mut Map<String, Value>, terminal: bool) {
     process.insert("terminal".into(), json!(terminal));
     // Names of profiles and labels on the host; the guest's kernel has neither module. containerd's CRI sets them unasked;
@@ -258,6 +265,14 @@ mod tests {
             let bundle = Bundle { folder: "/bundle".into(), spec };
             assert_eq!(bundle.root_folder(), Path::new(expected));
         }
+    }
+
+    #[test]
+    fn of_a_process_that_runs_is_kept_what_is_told() {
+        let process =
+            br#"{"args":["sh"],"cwd":"/","user":{"uid":1},"capabilities":{"bounding":["CAP_KILL"]},"x":1}"#;
+        let kept: Value = serde_json::from_slice(&description(process)).unwrap();
+        assert_eq!(kept, json!({"args": ["sh"], "cwd": "/", "user": {"uid": 1}}));
     }
 
     #[test]

@@ -152,6 +152,8 @@ impl Node {
 #[cfg(test)]
 mod kill_test;
 #[cfg(test)]
+mod leaving_test;
+#[cfg(test)]
 mod model_test;
 #[cfg(test)]
 mod recovery_test;

@@ -149,7 +149,7 @@ impl Node {
         let (node, handle) = (self.clone(), handle.clone());
         self.shared.spawn(async move {
             let ended = match (own, over) {
-                (true, _) => return node.end_own(&handle).await,
+                (true, _) => return node.end_unwanted(&handle).await,
                 (false, true) => handle.ask(|reply| Request::Stop(Duration::ZERO, reply)).await,
                 (false, false) => return,
             };

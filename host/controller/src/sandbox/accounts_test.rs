@@ -2,6 +2,7 @@ use super::*;
 use crate::agent::Code;
 use crate::sandbox::allowance::{Allowance, CpuQuota};
 use crate::sandbox::history::{Event, Happening, Subject};
+use crate::task::room;
 
 #[tokio::test]
 async fn processes_are_listed_from_exec_to_delete_with_their_pids_in_the_guest() {
@@ -34,6 +35,36 @@ async fn processes_are_listed_from_exec_to_delete_with_their_pids_in_the_guest()
     assert!(told(1).contains("sleep"));
     task.ask(|reply| TaskRequest::Delete(which(), reply)).await.unwrap();
     assert_eq!(list().await, [(FIRST_PID, Phase::Running)]);
+}
+
+#[tokio::test]
+async fn a_container_keeps_so_many_execs_until_some_are_deleted_and_of_one_that_runs_what_is_told() {
+    let scene = Scene::begin("boots", SandboxOptions::default());
+    scene.create("web").await.unwrap();
+    scene.start("web").await.unwrap();
+    let task = scene.sandbox.task(&"web".parse().unwrap()).await.unwrap();
+    let add = async |number: usize| {
+        let add = AddProcess {
+            exec: format!("exec-{number}").parse().unwrap(),
+            io: IoRequest::default(),
+            spec: br#"{"args":["true"],"noNewPrivileges":true}"#.to_vec(),
+            kept: Kept::UntilDelete,
+        };
+        task.ask(|reply| TaskRequest::Exec(Box::new(add), reply)).await
+    };
+    for number in 0..room::MOST {
+        add(number).await.unwrap();
+    }
+    let first = || Some("exec-0".parse().unwrap());
+    task.ask(|reply| TaskRequest::Start(first(), reply)).await.unwrap();
+    let spec = task.ask(TaskRequest::Processes).await.unwrap().swap_remove(1).spec;
+    assert_eq!(String::from_utf8(spec).unwrap(), r#"{"args":["true"]}"#);
+    scene.agent.end(FIRST_PID + 1, 0);
+    task.wait(first()).await.unwrap();
+    assert!(matches!(add(room::MOST).await, Err(Error::NoRoom(_))), "it has ended and is still known");
+    task.ask(|reply| TaskRequest::Delete(first(), reply)).await.unwrap();
+    add(room::MOST).await.unwrap();
+    scene.sandbox.shutdown(true).await.unwrap();
 }
 
 #[tokio::test]

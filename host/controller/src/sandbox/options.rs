@@ -9,6 +9,8 @@ use super::allowance::Allowance;
 pub const DEFAULT_VCPUS: u32 = 1;
 /// RAM of a sandbox that names none.
 pub const DEFAULT_MEMORY_MIB: u64 = 256;
+/// RAM that is added to what containers may use, where nobody says how much: for the guest itself.
+pub const GUEST_MIB: u64 = 128;
 /// Time for the guest to report. Generous: where KVM itself is emulated, a guest takes seconds.
 pub const DEFAULT_BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 

@@ -7,6 +7,7 @@
 mod actor;
 pub mod create;
 pub mod process;
+pub mod room;
 pub mod rootfs;
 mod scratch;
 pub mod state;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -33,7 +34,7 @@ const DYING: Duration = Duration::from_secs(2);
 pub struct Process {
     /// Its input and output, as asked.
     pub io: IoRequest,
-    /// An OCI `Process` as JSON.
+    /// An OCI `Process` as JSON; of an exec that has started, what is told of it.
     pub spec: Vec<u8>,
     /// Until when it is known, for an exec.
     pub kept: Kept,
@@ -102,6 +103,12 @@ impl Process {
     /// Lets others see its end through `exit`.
     pub fn publish_through(&mut self, exit: watch::Sender<Option<Exit>>) {
         self.exit = exit;
+    }
+
+    /// What it costs to keep what is told of it.
+    pub fn bytes(&self) -> usize {
+        let streams = [&self.io.stdin, &self.io.stdout, &self.io.stderr].into_iter().flatten();
+        self.spec.len() + streams.map(|target| json!(target.text()).to_string().len()).sum::<usize>()
     }
 
     /// Where it stands.

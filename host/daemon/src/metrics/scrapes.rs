@@ -4,11 +4,10 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use anyhow::Context;
-use futures_util::stream::poll_fn;
-use futures_util::{Stream, StreamExt};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -16,11 +15,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::unistd::Gid;
+use theca_api::accepting;
 use theca_controller::node::Node;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::calls::{self, Calls};
 use super::text::{self, Text};
@@ -32,8 +32,6 @@ use crate::socket::Socket;
 const MAX_CONNECTIONS: usize = 16;
 /// How long a client may take to say what it wants.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two tries to accept when descriptors have run out.
-const RESPITE: Duration = Duration::from_millis(200);
 
 /// The listening socket.
 #[derive(Debug)]
@@ -70,15 +68,13 @@ impl Scrapes {
                 Self::Unix(socket) => {
                     info!(socket = %socket.path().display(), "serving metrics");
                     let listener = socket.listener().context("failed to serve metrics")?;
-                    accept(figures, poll_fn(move |task| listener.poll_accept(task).map_ok(first).map(Some)))
-                        .await;
+                    accept(figures, move |task| listener.poll_accept(task).map_ok(first)).await;
                 }
                 Self::Loopback(listener, address) => {
                     info!(%address, "serving metrics");
                     let listener = listener.try_clone().and_then(tokio::net::TcpListener::from_std);
                     let listener = listener.context("failed to serve metrics")?;
-                    accept(figures, poll_fn(move |task| listener.poll_accept(task).map_ok(first).map(Some)))
-                        .await;
+                    accept(figures, move |task| listener.poll_accept(task).map_ok(first)).await;
                 }
             }
             Ok(())
@@ -132,28 +128,21 @@ fn first<Connection, Address>((connection, _): (Connection, Address)) -> Connect
 /// Serves whoever connects, without end. Connections end with this future.
 async fn accept<Connection>(
     figures: Arc<Figures>,
-    mut accepted: impl Stream<Item = io::Result<Connection>> + Unpin,
+    mut poll: impl FnMut(&mut task::Context<'_>) -> Poll<io::Result<Connection>>,
 ) where
     Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
-    while let Some(connection) = accepted.next().await {
-        match connection {
-            Ok(connection) => {
-                // Nobody closes it.
-                let place = Arc::clone(&room).acquire_owned().await.ok();
-                let figures = Arc::clone(&figures);
-                connections.spawn(async move {
-                    let _place = place;
-                    serve(connection, &figures).await;
-                });
-            }
-            Err(error) => {
-                warn!(%error, "failed to accept a connection for metrics");
-                tokio::time::sleep(RESPITE).await;
-            }
-        }
+    loop {
+        let connection = accepting::next(&mut poll).await;
+        // Nobody closes it.
+        let place = Arc::clone(&room).acquire_owned().await.ok();
+        let figures = Arc::clone(&figures);
+        connections.spawn(async move {
+            let _place = place;
+            serve(connection, &figures).await;
+        });
         while connections.try_join_next().is_some() {}
     }
 }

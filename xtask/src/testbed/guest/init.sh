@@ -39,7 +39,8 @@ stderr=$!
 read -r uptime _ </proc/uptime
 echo "ready $uptime" >&9
 cd /root
-setsid sh $run/command <$run/stdin >$run/stdout 2>$run/stderr 9>&- &
+# What a shell starts in the background ignores SIGINT and SIGQUIT, and so would all that it starts.
+setsid env --default-signal=INT,QUIT sh $run/command <$run/stdin >$run/stdout 2>$run/stderr 9>&- &
 wait $!
 status=$?
 

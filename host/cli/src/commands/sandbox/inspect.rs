@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{create, ms, state};
+use super::{create, ms, word};
 use crate::daemon::Daemon;
 use crate::error::FAILED;
 use crate::output::{self, Template, time};
@@ -45,19 +45,24 @@ pub async fn run(args: Args, daemon: &Daemon) -> anyhow::Result<u8> {
 }
 
 async fn describe(daemon: &Daemon, id: &str) -> anyhow::Result<Value> {
-    let status = daemon.status(id, true).await?;
     let record = match daemon.record(id).await {
         // Whoever made it kept no record here, as containerd does.
         Err(error) if error.is_not_found() => None,
         other => Some(other?),
     };
+    let status = match daemon.status(id, true).await {
+        Err(error) if error.is_not_found() && record.is_some() => None,
+        other => Some(other?),
+    };
+    let state = word(status.as_ref());
+    let status = status.unwrap_or_default();
     let options = record.as_ref().and_then(create::options);
     let at = |at: Option<&prost_types::Timestamp>| at.map(|at| time::rfc3339(ms(at)));
     // Most of what is told is text; some of it is JSON.
     let info: BTreeMap<_, _> = status.info.iter().map(|(name, text)| (name, fact(text))).collect();
     Ok(json!({
-        "Id": status.sandbox_id,
-        "State": state(&status),
+        "Id": id,
+        "State": state,
         "Pid": status.pid,
         "Address": status.address,
         "Version": status.version,

@@ -101,6 +101,11 @@ fn state(status: &ControllerStatusResponse) -> &'static str {
     }
 }
 
+/// The same of what has a record: without a sandbox, that is what a restart of the machine has left.
+fn word(status: Option<&ControllerStatusResponse>) -> &'static str {
+    status.map_or("gone", state)
+}
+
 /// How the sandbox stands; `None` if thecad runs none of that id, whatever its records say.
 async fn standing(daemon: &Daemon, id: &str) -> Result<Option<ControllerStatusResponse>, DaemonError> {
     match daemon.status(id, false).await {

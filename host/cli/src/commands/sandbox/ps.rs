@@ -7,7 +7,7 @@ use theca_proto::containerd::services::sandbox::v1::ControllerStatusResponse;
 use theca_proto::containerd::types::Sandbox;
 use theca_proto::theca::options::v1::SandboxOptions;
 
-use super::{create, ms, standing, state, unrecorded};
+use super::{create, ms, standing, unrecorded, word};
 use crate::daemon::Daemon;
 use crate::output::listing::{self, Format};
 use crate::output::{self, Table, size, time};
@@ -68,9 +68,8 @@ pub async fn run(args: Args, daemon: &Daemon) -> anyhow::Result<u8> {
 }
 
 impl Row {
-    /// A record without a sandbox is left when the machine was started anew.
     fn state(&self) -> &'static str {
-        self.status.as_ref().map_or("gone", state)
+        word(self.status.as_ref())
     }
 
     fn created_ms(&self) -> u64 {

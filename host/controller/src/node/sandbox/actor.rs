@@ -1,6 +1,6 @@
 //! The task that begins and ends one sandbox. Between the two it follows the keeper's events and sees that the guest still
-//! answers. What can take long, a start or a Stop with much patience, is cut short by
-//! [`Handle::interrupt`](super::handle::Handle::interrupt): no request is read meanwhile.
+//! answers. A Stop with much patience, during which no request is read, is cut short by
+//! [`Handle::interrupt`](super::handle::Handle::interrupt); a start hears of everything that is asked meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,9 @@ pub enum Event {
 pub struct Actor {
     pub node: Node,
     pub handle: Arc<Handle>,
-    inbox: mpsc::Receiver<Request>,
+    pub inbox: mpsc::Receiver<Request>,
+    /// What was asked during a start and is to be done after it.
+    pub later: Option<Request>,
     pub events: JoinSet<Event>,
     answered: Instant,
     /// Something of it could not be removed: it is tried again when somebody asks for the end.
@@ -53,6 +55,7 @@ impl Actor {
             node,
             handle,
             inbox,
+            later: None,
             events: JoinSet::new(),
             answered: Instant::now(),
             untidy: false,
@@ -68,6 +71,12 @@ impl Actor {
         let mut beat = interval_at(Instant::now() + beat, beat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if let Some(request) = self.later.take() {
+                if self.serve(request).await {
+                    return;
+                }
+                continue;
+            }
             tokio::select! {
                 () = &mut closing => return,
                 Some(Ok(event)) = self.events.join_next() => self.happened(event).await,
@@ -84,17 +93,7 @@ impl Actor {
     /// Whether the sandbox is forgotten.
     async fn serve(&mut self, request: Request) -> bool {
         match request {
-            Request::Start(reply) => {
-                let fresh = self.standing() == Standing::Created;
-                let started = self.start().await;
-                let failed = fresh && started.is_err();
-                if failed {
-                    self.forget();
-                }
-                // Whoever asked may be gone.
-                let _ = reply.send(started);
-                failed
-            }
+            Request::Start(reply) => self.start(reply).await,
             Request::Stop(grace, reply) => {
                 let stopped = self.stop(grace).await;
                 self.handle.has_time();
@@ -200,7 +199,7 @@ impl Actor {
     }
 
     /// Nobody can find it from here on.
-    fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.node.forget_sandbox(&self.handle);
         self.inbox.close();
     }

@@ -33,6 +33,8 @@ impl Actor {
     /// Ends the sandbox where that is still to be done.
     pub async fn stop(&mut self, grace: Duration) -> Result<()> {
         match self.standing() {
+            // A start that was undone may have left something.
+            Standing::Created if self.untidy => self.end_keeper(Duration::ZERO).await?,
             Standing::Created => {}
             // Its keeper may have stayed for what its tasks had to tell.
             Standing::Stopped if self.handle.keeper().is_none() && !self.untidy => return Ok(()),
@@ -173,14 +175,17 @@ impl Actor {
         reason
     }
 
-    async fn clear(&mut self) {
+    /// Removes what there is of it, as far as that works.
+    pub async fn clear(&mut self) {
         let (namespace, id) = (&self.handle.namespace, &self.handle.id);
         let cleared = timeout(FORCE, self.node.shared.keepers.clear(namespace, id)).await;
         self.untidy = !matches!(cleared, Ok(Ok(())));
         match cleared {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(sandbox = %id, %error, "something of a sandbox that failed stays"),
-            Err(_) => warn!(sandbox = %id, "what is left of a sandbox that failed cannot be removed in time"),
+            Ok(Err(error)) => warn!(sandbox = %id, %error, "something of a sandbox that has ended stays"),
+            Err(_) => {
+                warn!(sandbox = %id, "what is left of a sandbox that has ended cannot be removed in time")
+            }
         }
         self.last_events().await;
         self.handle.set_keeper(None);

@@ -36,8 +36,6 @@ pub struct Handle {
     pub id: SandboxId,
     /// To its actor.
     pub requests: mpsc::Sender<Request>,
-    /// Ends a start that is under way.
-    pub abort: Notify,
     /// Tells the actor that the VM is over, by the keeper's word.
     pub vm_over: Notify,
     /// When those who asked for the end lose patience: the earliest of all. Nothing while nobody waits for an end.
@@ -60,7 +58,6 @@ impl Handle {
             namespace,
             id: mirror.entry.create.id.clone(),
             requests,
-            abort: Notify::new(),
             vm_over: Notify::new(),
             patience: watch::Sender::new(None),
             standing: tokio::sync::Mutex::new(()),
@@ -116,12 +113,8 @@ impl Handle {
         }
     }
 
-    /// Ends a start that is under way, and cuts short a Stop of somebody who has more patience than `grace`: whoever calls this
-    /// asks for the end next.
+    /// Cuts short a Stop of somebody who has more patience than `grace`: whoever calls this asks for the end next.
     pub fn interrupt(&self, grace: Duration) {
-        if self.mirror().entry.standing == super::Standing::Created {
-            self.abort.notify_one();
-        }
         let asked = Instant::now() + grace;
         self.patience.send_if_modified(|patience| {
             let sooner = patience.is_none_or(|patience| asked < patience);

@@ -9,11 +9,12 @@
 //!                                                                    shutdown
 //! ```
 //!
-//! A create or start that fails leaves nothing: the id is free again. A sandbox that has stopped keeps how it ended, for
-//! any number of waiters, until it is shut down.
+//! A create or start that fails leaves nothing: the id is free again. A start that nobody waits for any longer is undone. A sandbox
+//! that has stopped keeps how it ended, for any number of waiters, until it is shut down.
 
 pub(in crate::node) mod actor;
 mod ending;
+mod fresh;
 pub(in crate::node) use ending::FAILED;
 pub(in crate::node) mod handle;
 mod kernel_args;

@@ -1,10 +1,13 @@
-//! From Created to Ready, or to nothing.
+//! From Created to Ready, or to nothing; back to Created if nobody waits for it any longer.
 
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::actor::Actor;
 use super::ending::FAILED;
@@ -12,61 +15,123 @@ use super::{Standing, Started};
 use crate::node::error::{Error, Result};
 use crate::node::events::What;
 use crate::node::keeper::Launch;
-use crate::node::sandbox::handle::Handle;
+use crate::node::sandbox::handle::{Handle, Reply, Request};
 use crate::node::sandbox::mirror::News;
 use crate::node::{Node, TASK_API};
 
-impl Actor {
-    /// Starts the keeper and waits for its guest. Of a sandbox that runs: tells of it again.
-    pub async fn start(&mut self) -> Result<Started> {
-        match self.standing() {
-            Standing::Ready | Standing::Paused => return Ok(self.node.started(&self.handle)),
-            Standing::Stopped => return Err(self.refusal("start", "has ended")),
-            Standing::Created => {}
+/// Why a boot came to nothing.
+enum Cut {
+    /// It failed, or was told to end.
+    Failed(Error),
+    /// Whoever waited for it has gone.
+    Unwanted,
+}
+
+impl<E: Into<Error>> From<E> for Cut {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Those who wait for a start: who asked for it, and who has asked since.
+struct Waiting(Vec<Reply<Started>>);
+
+impl Waiting {
+    /// Answers when all of them have gone.
+    async fn gone(&mut self) {
+        poll_fn(|context| {
+            self.0.retain_mut(|reply| reply.poll_closed(context).is_pending());
+            if self.0.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Tells all of them.
+    fn answer(self, started: &Result<Started>) {
+        for reply in self.0 {
+            // Whoever asked may be gone.
+            let _ = reply.send(started.clone());
         }
-        let handle = self.handle.clone();
-        let _still = handle.changing.lock().await;
-        match self.boot().await {
-            Ok(()) => Ok(self.node.started(&self.handle)),
-            Err(error) => {
-                let (namespace, id) = (&self.handle.namespace, &self.handle.id);
-                let words = self.node.shared.keepers.last_words(namespace, id).await;
-                if let Err(error) = self.node.shared.keepers.clear(namespace, id).await {
-                    warn!(sandbox = %id, %error, "something of a sandbox that did not start stays");
-                }
-                if self.standing() != Standing::Created {
-                    // It was told that it is up.
-                    self.handle.set_keeper(None);
-                    self.ended(FAILED, error.to_string());
-                }
-                match error {
-                    Error::TimedOut { .. } if !words.is_empty() => {
-                        let reason = format!("{error}; the guest's last words:\n{words}");
-                        Err(Error::SandboxFailed { sandbox: id.clone(), reason })
+    }
+}
+
+impl Actor {
+    /// Starts the keeper and waits for its guest. Of a sandbox that runs: tells of it again. Whether the sandbox is forgotten,
+    /// which it is when its start has failed; when nobody waits for that any longer, it is as it was before.
+    pub async fn start(&mut self, reply: Reply<Started>) -> bool {
+        let mut waiting = Waiting(vec![reply]);
+        let started = match self.standing() {
+            Standing::Ready | Standing::Paused => Ok(self.node.started(&self.handle)),
+            Standing::Stopped => Err(self.refusal("start", "has ended")),
+            Standing::Created => {
+                let handle = self.handle.clone();
+                let _still = handle.changing.lock().await;
+                match self.boot(&mut waiting).await {
+                    Ok(()) => Ok(self.node.started(&self.handle)),
+                    Err(Cut::Unwanted) => {
+                        info!(sandbox = %self.handle.id, "a start that nobody waits for is undone");
+                        self.clear().await;
+                        return false;
                     }
-                    other => Err(other),
+                    Err(Cut::Failed(error)) => {
+                        let error = self.not_started(error).await;
+                        self.forget();
+                        waiting.answer(&Err(error));
+                        return true;
+                    }
                 }
             }
+        };
+        waiting.answer(&started);
+        false
+    }
+
+    /// Removes what a start that failed has left, and answers why it did.
+    async fn not_started(&mut self, error: Error) -> Error {
+        let handle = self.handle.clone();
+        let words = self.node.shared.keepers.last_words(&handle.namespace, &handle.id).await;
+        self.clear().await;
+        if self.standing() != Standing::Created {
+            // It was told that it is up.
+            self.ended(FAILED, error.to_string());
+        }
+        match error {
+            Error::TimedOut { .. } if !words.is_empty() => {
+                let reason = format!("{error}; the guest's last words:\n{words}");
+                Error::SandboxFailed { sandbox: handle.id.clone(), reason }
+            }
+            other => other,
         }
     }
 
-    async fn boot(&mut self) -> Result<()> {
+    async fn boot(&mut self, waiting: &mut Waiting) -> std::result::Result<(), Cut> {
         let shared = self.node.shared.clone();
         let launch = self.launch()?;
         let lazy = launch.one_task.is_some();
         let limit = shared.limits.start;
-        let begun = async {
+        let begun = timeout(limit, async {
             let keeper = shared.keepers.spawn(launch).await?;
             let info = if lazy { keeper.info().await? } else { keeper.ready().await? };
             Ok::<_, Error>((keeper, info))
-        };
-        let (keeper, info) = tokio::select! {
-            begun = timeout(limit, begun) => begun.map_err(|_| Error::TimedOut {
-                what: format!("the start of sandbox {}", self.handle.id),
-                limit,
-            })??,
-            () = self.handle.abort.notified() => return Err(self.refusal("start", "was told to end")),
-            () = shared.closing() => return Err(Error::Closed),
+        });
+        let (mut begun, mut closing) = (pin!(begun), pin!(shared.closing()));
+        let (keeper, info) = loop {
+            tokio::select! {
+                biased;
+                () = waiting.gone() => return Err(Cut::Unwanted),
+                () = &mut closing => return Err(Error::Closed.into()),
+                Some(request) = self.inbox.recv() => match request {
+                    Request::Start(reply) => waiting.0.push(reply),
+                    end @ (Request::Stop(..) | Request::Shutdown(..)) => {
+                        self.later = Some(end);
+                        return Err(self.refusal("start", "was told to end").into());
+                    }
+                },
+                begun = &mut begun => break begun.map_err(|_| Error::TimedOut {
+                    what: format!("the start of sandbox {}", self.handle.id),
+                    limit,
+                })??,
+            }
         };
         self.handle.set_keeper(Some(keeper.clone()));
         self.node.rises(&self.handle, info.vmm_pid);

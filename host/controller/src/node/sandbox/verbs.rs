@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::actor::{self, Actor};
+use super::fresh::Fresh;
 use super::handle::{Handle, Request};
 use super::mirror::Mirror;
 use super::{CreateSandbox, Resources, Standing, Started, kernel_args};
@@ -20,21 +21,29 @@ const MOST: (u32, u64) = (255, 16 << 20);
 
 impl Node {
     /// Makes a sandbox without running it. [`Error::SandboxExists`] for an id that is in use, [`Error::Invalid`] for what can
-    /// never be run. A failure leaves nothing.
+    /// never be run. A failure leaves nothing. Goes on when whoever asked has gone.
     pub async fn create_sandbox(&self, namespace: &Namespace, create: CreateSandbox) -> Result<()> {
-        self.new_sandbox(namespace, SandboxEntry::new(create, false)).await.map(drop)
+        let (node, namespace) = (self.clone(), namespace.clone());
+        let entry = SandboxEntry::new(create, false);
+        self.detached(async move { node.new_sandbox(&namespace, entry).await.map(drop) }).await
     }
 
     /// Starts the keeper and boots the VM, and answers when it takes tasks. Of one that is ready: answers again. A failure
-    /// leaves nothing, the id is free again and the error has the guest's last words.
+    /// leaves nothing, the id is free again and the error has the guest's last words. When everybody who asked for it has gone
+    /// before the answer, the sandbox is as it was created.
     pub async fn start_sandbox(&self, namespace: &Namespace, id: &SandboxId) -> Result<Started> {
         self.shared.sandbox(namespace, id)?.ask(Request::Start).await
     }
 
-    /// Create and start in one: the form of 2022.
+    /// Create and start in one: the form of 2022. Leaves nothing when it fails, or whoever asked has gone before the answer.
     pub async fn run_sandbox(&self, namespace: &Namespace, create: CreateSandbox) -> Result<Started> {
-        let handle = self.new_sandbox(namespace, SandboxEntry::new(create, false)).await?;
-        handle.ask(Request::Start).await
+        let (node, namespace) = (self.clone(), namespace.clone());
+        let entry = SandboxEntry::new(create, false);
+        let fresh = self.detached(async move {
+            let handle = node.new_sandbox(&namespace, entry).await?;
+            Ok(Fresh::new(node, handle))
+        });
+        fresh.await?.start().await
     }
 
     /// What the sandbox can run.
@@ -99,7 +108,7 @@ impl Node {
         Ok(self.running(&handle, "read the kernel log of")?.kernel_log().await?)
     }
 
-    /// Takes the id and begins the actor.
+    /// Takes the id and begins the actor. Not to be given up in the middle: the id would be taken for ever.
     pub(in crate::node) async fn new_sandbox(
         &self,
         namespace: &Namespace,

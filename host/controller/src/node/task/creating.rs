@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::lookup::Found;
+use super::specification::Specification;
 use super::{CreateTask, Task};
 use crate::bundle::{self, BundleError, MAX_CONFIG, is_oci};
 use crate::error::story;
@@ -28,14 +28,13 @@ use crate::node::values::Source;
 /// How long reading a specification may take.
 const READING: Duration = Duration::from_secs(30);
 
-/// Annotations and labels that name a sandbox to join.
-const JOINS: [&str; 2] = ["io.theca.sandbox", "io.kubernetes.cri.sandbox-id"];
-
-/// The part of a specification that is read here.
-#[derive(Default, Deserialize)]
-struct Annotated {
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
+/// Where a task is made.
+#[derive(Clone, Copy)]
+enum Place {
+    /// In a sandbox that is there.
+    Joined,
+    /// In one of its own, of this size.
+    Own(Resources),
 }
 
 impl Node {
@@ -53,16 +52,17 @@ impl Node {
         }
         let record = self.shared.store.containers.find(namespace, id.as_str());
         let spec = spec_of(&create.source, record.as_deref(), &id).await?;
+        let specification = Specification::parse(&spec)?;
         let joined = match create.sandbox.clone() {
             Some(sandbox) => Some(sandbox),
-            None => named(record.as_deref(), &spec, id.as_str())?,
+            None => specification.sandbox(record.as_deref(), id.as_str())?,
         };
-        let sandbox = match &joined {
-            Some(sandbox) => sandbox.clone(),
-            None => id.as_str().parse()?,
+        let (sandbox, place) = match joined {
+            Some(sandbox) => (sandbox, Place::Joined),
+            None => (id.as_str().parse()?, Place::Own(specification.size(self.machine()))),
         };
         self.shared.reserve(namespace, &id, &sandbox)?;
-        let made = self.make(namespace, &create, record, &spec, joined).await;
+        let made = self.make(namespace, &create, record, &spec, &sandbox, place).await;
         if made.is_err() {
             self.shared.release(namespace, &id, &sandbox);
             if let Err(error) = self.shared.journal.remove_bundle(namespace, &id) {
@@ -78,7 +78,8 @@ impl Node {
         create: &CreateTask,
         record: Option<Arc<ContainerRecord>>,
         spec: &[u8],
-        joined: Option<SandboxId>,
+        sandbox: &SandboxId,
+        place: Place,
     ) -> Result<Task> {
         let id = &create.container;
         let bundle = match &create.source {
@@ -89,10 +90,11 @@ impl Node {
                 .make_bundle(namespace, id, spec)
                 .map_err(|error| Error::Internal(format!("failed to make a bundle: {error}")))?,
         };
-        let handle = match &joined {
-            Some(sandbox) => self.shared.sandbox(namespace, sandbox)?,
-            None => self.new_sandbox(namespace, own_sandbox(id.as_str().parse()?)).await?,
+        let handle = match place {
+            Place::Joined => self.shared.sandbox(namespace, sandbox)?,
+            Place::Own(size) => self.new_sandbox(namespace, own_sandbox(sandbox.clone(), size)).await?,
         };
+        let own = matches!(place, Place::Own(_));
         handle.mirror().expected.insert(
             id.clone(),
             Expected {
@@ -102,7 +104,7 @@ impl Node {
                 delete_at_exit: create.delete_at_exit,
             },
         );
-        let written = match create.delete_at_exit && joined.is_some() {
+        let written = match create.delete_at_exit && !own {
             // Should this process end in the middle, the next one knows what it is not to keep.
             true => self.amend(&handle, |entry| match entry.exit {
                 None => {
@@ -115,7 +117,7 @@ impl Node {
             false => Ok(()),
         };
         let made = match written {
-            Ok(()) => self.make_in(&handle, create, bundle, joined.is_none()).await,
+            Ok(()) => self.make_in(&handle, create, bundle, own).await,
             Err(error) => Err(error),
         };
         if made.is_err() {
@@ -123,7 +125,7 @@ impl Node {
                 mirror.expected.remove(id);
                 News { entry_changed: mirror.entry.passing.remove(id), ..News::default() }
             });
-            if joined.is_none() {
+            if own {
                 let ended = handle.ask(|reply| Request::Shutdown(Duration::ZERO, reply)).await;
                 debug!(container = %id, ?ended, "the sandbox of a task that was not created");
             } else {
@@ -177,10 +179,10 @@ impl Node {
     }
 }
 
-fn own_sandbox(id: SandboxId) -> SandboxEntry {
+fn own_sandbox(id: SandboxId, resources: Resources) -> SandboxEntry {
     let create = CreateSandbox {
         id,
-        resources: Resources::default(),
+        resources,
         kernel_args: Vec::new(),
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
@@ -245,20 +247,4 @@ pub(in crate::node) fn unreadable(error: BundleError) -> Error {
 
 fn too_large(what: &'static str) -> Error {
     Error::TooLarge { what, limit: MAX_CONFIG as usize }
-}
-
-/// The sandbox that record or specification name; its own name means one of its own.
-fn named(record: Option<&ContainerRecord>, spec: &[u8], id: &str) -> Result<Option<SandboxId>> {
-    if let Some(sandbox) = record.and_then(|record| record.sandbox.clone()) {
-        return Ok(Some(sandbox));
-    }
-    let annotated: Annotated = serde_json::from_slice(spec)
-        .map_err(|error| Error::Invalid(format!("the specification is no OCI runtime spec: {error}")))?;
-    let labels = record.map(|record| &record.labels);
-    let tables = labels.into_iter().chain([&annotated.annotations]);
-    let name = tables.flat_map(|table| JOINS.iter().filter_map(|key| table.get(*key))).next();
-    match name.filter(|name| *name != id) {
-        Some(name) => Ok(Some(name.parse()?)),
-        None => Ok(None),
-    }
 }

@@ -71,7 +71,7 @@ impl Node {
             news
         });
         if found.handle.mirror().entry.own_of_container {
-            self.end_own(&found.handle).await;
+            self.end_unwanted(&found.handle).await;
         }
         Ok(Deleted { pid, exit })
     }
@@ -194,10 +194,10 @@ impl Node {
         }
     }
 
-    /// Ends the sandbox of a container that is gone. If that fails it is tried again until it has worked: the task is forgotten, and
-    /// nobody else could ask for it. A process that begins anew clears such a sandbox itself.
-    pub(in crate::node) async fn end_own(&self, handle: &Arc<Handle>) {
-        if own_ended(handle).await {
+    /// Ends the sandbox of a container that is gone, or of a start that came to nothing. If that fails it is tried again until it has
+    /// worked: nobody else may ask for it. A process that begins anew clears such a sandbox itself.
+    pub(in crate::node) async fn end_unwanted(&self, handle: &Arc<Handle>) {
+        if unwanted_ended(handle).await {
             return;
         }
         let (closing, handle) = (self.shared.closing(), handle.clone());
@@ -206,7 +206,7 @@ impl Node {
                 let mut pause = AGAIN;
                 loop {
                     sleep(pause).await;
-                    if own_ended(&handle).await {
+                    if unwanted_ended(&handle).await {
                         return;
                     }
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -229,11 +229,11 @@ impl Node {
 }
 
 /// Asks for the end of a sandbox. False if it is still there.
-async fn own_ended(handle: &Handle) -> bool {
+async fn unwanted_ended(handle: &Handle) -> bool {
     match handle.ask(|reply| Request::Shutdown(Duration::ZERO, reply)).await {
         Ok(()) | Err(Error::UnknownSandbox(_)) => true,
         Err(error) => {
-            warn!(sandbox = %handle.id, %error, "the sandbox of a container that is gone stays for now");
+            warn!(sandbox = %handle.id, %error, "a sandbox that nobody needs stays for now");
             false
         }
     }

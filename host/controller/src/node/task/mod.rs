@@ -18,6 +18,7 @@ mod execs;
 mod listing;
 mod lookup;
 pub(in crate::node) mod record;
+mod specification;
 mod state;
 mod verbs;
 

@@ -17,6 +17,7 @@ use crate::node::events::What;
 use crate::node::keeper::{Phase, ProcessReport, Sample};
 use crate::node::store::Document;
 use crate::node::values::{Command, Exit, Io, Mount};
+use crate::task::room;
 
 /// Status of a process whose sandbox went away under it: as if it had been killed.
 pub const LOST: u32 = 137;
@@ -244,6 +245,13 @@ impl Record {
     fn goes(&mut self, exec: &ExecId) -> Option<What> {
         let long_ago = |at: &SystemTime| at.elapsed().is_ok_and(|since| since > LONGEST_KNOWN);
         self.forgotten.retain(|_, at| !long_ago(at));
+        // Nor does it know more of them at once.
+        if self.forgotten.len() >= room::MOST
+            && let Some(oldest) =
+                self.forgotten.iter().min_by_key(|(_, at)| **at).map(|(exec, _)| exec.clone())
+        {
+            self.forgotten.remove(&oldest);
+        }
         self.forgotten.insert(exec.clone(), SystemTime::now());
         self.deleted(exec, None)
     }
@@ -329,5 +337,44 @@ impl Record {
             created_at: self.created_at,
             labels: self.labels.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::MAX_CONFIG;
+    use crate::node::journal::Journal;
+    use crate::task::room::{MOST, MOST_BYTES};
+
+    #[test]
+    fn a_task_with_all_that_its_keeper_keeps_of_it_fits_into_a_document() {
+        let proc = |bytes: usize| Proc {
+            pid: u32::MAX,
+            phase: Phase::Stopped,
+            exit: Some(lost_now()),
+            command: Command { args: vec!["x".repeat(bytes)], ..Command::default() },
+            ..Proc::created(Io::default())
+        };
+        let exec = |number: usize| (format!("{number:0>76}").parse().unwrap(), proc(MOST_BYTES / MOST));
+        let mut record = Record {
+            container: "web".parse().unwrap(),
+            sandbox: "pod".parse().unwrap(),
+            bundle: "/bundle".into(),
+            rootfs: Vec::new(),
+            created_at: SystemTime::now(),
+            labels: BTreeMap::new(),
+            delete_at_exit: false,
+            init: proc(MAX_CONFIG as usize),
+            execs: (0..MOST).map(exec).collect(),
+            forgotten: (0..MOST).map(|number| (exec(number).0, SystemTime::now())).collect(),
+            sample: None,
+        };
+        record.added(&"one-more".parse().unwrap(), &Io::default());
+        record.exited(Some(&"one-more".parse().unwrap()), lost_now());
+        record.forget_at_exit(&"one-more".parse().unwrap());
+        assert_eq!(record.forgotten.len(), MOST);
+        let folder = tempfile::tempdir().unwrap();
+        Journal::open(folder.path()).unwrap().tasks.put(&"tests".parse().unwrap(), record).unwrap();
     }
 }

@@ -192,20 +192,13 @@ impl Keeper for FakeKeeper {
         Ok(())
     }
 
-    async fn exec(
-        &self,
-        id: &ContainerId,
-        exec: &ExecId,
-        _spec: Vec<u8>,
-        io: Io,
-        forget: bool,
-    ) -> Answer<()> {
+    async fn exec(&self, id: &ContainerId, exec: &ExecId, spec: Vec<u8>, io: Io, forget: bool) -> Answer<()> {
         let mut state = self.guest("exec")?;
         state.accept(id, None, Verb::Exec)?;
         if state.task(id)?.execs.contains_key(exec) {
             return Err(refused(Kind::AlreadyExists, "it exists"));
         }
-        state.task(id)?.execs.insert(exec.clone(), Proc { forget, ..Proc::new(0, table::Phase::Added, io) });
+        state.task(id)?.execs.insert(exec.clone(), Proc { forget, ..Proc::added(&spec, io) });
         self.tell(&mut state, Some(id), Some(exec.clone()), 0, Happened::ExecAdded);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -59,6 +60,9 @@ impl Keepers for FakeKeepers {
     }
 
     async fn connect(&self, namespace: &Namespace, sandbox: &SandboxId) -> Answer<Option<Arc<dyn Keeper>>> {
+        if self.broken.lock().unwrap().contains("slow-connect") {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
         let one_less = |count: usize| count.checked_sub(1);
         if self.unreachable.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
             let message = "Too many open files".into();

@@ -20,6 +20,7 @@ pub struct Proc {
     pub phase: table::Phase,
     pub exit: Option<Exit>,
     pub io: Io,
+    pub args: Vec<String>,
     pub forget: bool,
     /// When it is forgotten.
     pub gone_at: Option<Instant>,
@@ -27,7 +28,14 @@ pub struct Proc {
 
 impl Proc {
     pub fn new(pid: u32, phase: table::Phase, io: Io) -> Self {
-        Self { pid, phase, exit: None, io, forget: false, gone_at: None }
+        Self { pid, phase, exit: None, io, args: vec!["sh".into()], forget: false, gone_at: None }
+    }
+
+    /// One that runs what `spec` says.
+    pub fn added(spec: &[u8], io: Io) -> Self {
+        let spec: serde_json::Value = serde_json::from_slice(spec).unwrap_or_default();
+        let args = serde_json::from_value(spec["args"].clone()).unwrap_or_default();
+        Self { args, ..Self::new(0, table::Phase::Added, io) }
     }
 
     pub fn report(&self, exec: Option<ExecId>) -> ProcessReport {
@@ -37,7 +45,7 @@ impl Proc {
             table::Phase::Paused => Phase::Paused,
             table::Phase::Stopped => Phase::Stopped,
         };
-        let command = Command { args: vec!["sh".into()], ..Command::default() };
+        let command = Command { args: self.args.clone(), ..Command::default() };
         ProcessReport { exec, pid: self.pid, phase, exit: self.exit, io: self.io.clone(), command }
     }
 }

@@ -17,7 +17,7 @@ use crate::task::create::explain;
 use crate::task::process::{Live, Process, ProcessState, Stage};
 use crate::task::state::{Phase, Verb};
 use crate::task::stdio::Opened;
-use crate::task::{AddProcess, Exit, Kept};
+use crate::task::{AddProcess, Exit, Kept, room};
 
 /// How long the end of an exec can be asked for that is forgotten by itself: long enough for a request that was under way.
 const ENDED: Duration = Duration::from_secs(2);
@@ -28,15 +28,16 @@ impl Task {
     pub(super) fn add(&mut self, add: AddProcess) -> Result<()> {
         self.accept(&None, Verb::Exec)?;
         let spec = bundle::guest_process(&add.spec, add.io.terminal)?;
-        let which = Some(add.exec.clone());
-        match self.execs.entry(add.exec) {
-            Entry::Occupied(taken) => return Err(Error::ExecExists(taken.key().clone())),
-            Entry::Vacant(free) => free.insert(Process::added(add.io, spec, add.kept)),
-        };
-        if let (Some(exec), Kept::ForAWhile) = (&which, add.kept) {
-            self.keep_for(UNSTARTED, exec, Phase::Added);
+        if self.execs.contains_key(&add.exec) {
+            return Err(Error::ExecExists(add.exec));
         }
-        self.tell(&which, Happening::ExecAdded);
+        let process = Process::added(add.io, spec, add.kept);
+        room::check(self.execs.values(), &process)?;
+        if add.kept == Kept::ForAWhile {
+            self.keep_for(UNSTARTED, &add.exec, Phase::Added);
+        }
+        self.execs.insert(add.exec.clone(), process);
+        self.tell(&Some(add.exec), Happening::ExecAdded);
         Ok(())
     }
 
@@ -73,6 +74,7 @@ impl Task {
         let answer = match (started, state) {
             (Ok(guest_pid), ProcessState::Starting(stdio)) => {
                 process.state = ProcessState::Live(Stage::Running, Live { guest_pid, stdio });
+                process.spec = bundle::description(&process.spec);
                 watch_end(&mut self.ends, &self.vm, &self.id, Some(exec.clone()), process);
                 self.tell(&Some(exec), Happening::ExecStarted);
                 Ok(self.vm.vmm.pid())

@@ -115,6 +115,15 @@ impl Target {
             _ => Err(StdioError::Scheme(text.to_owned())),
         }
     }
+
+    /// As containerd writes it.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Fifo(path) => path.display().to_string(),
+            Self::File(path) => format!("file://{}", path.display()),
+            Self::Stream { uri, .. } => uri.clone(),
+        }
+    }
 }
 
 /// Who reads the FIFOs of a process's output.
