@@ -1,6 +1,8 @@
 //! `containerd.services.containers.v1.Containers` as it was in June 2017: the same records, with one filter to a List.
 
 use theca_controller::node::Node;
+use theca_controller::node::fields::FieldError;
+use theca_controller::node::store::ContainerRecord;
 use theca_proto::generations::containerd::services::containers::v1::containers_server::Containers;
 use theca_proto::generations::containerd::services::containers::v1::{
     CreateContainerRequest, CreateContainerResponse, DeleteContainerRequest, GetContainerRequest,
@@ -53,6 +55,11 @@ impl Containers for ContainerStore2017 {
         let record = records::container_2017(request.container).map_err(refusal)?;
         let mut paths = records::paths(request.update_mask);
         if paths.is_empty() {
+            let kept = self.node.container_record(&namespace, &record.id).map_err(refusal)?;
+            if runtime(&kept) != runtime(&record) {
+                let fixed = FieldError::Fixed { what: "container", field: "runtime's name" };
+                return Err(refusal(fixed.into()));
+            }
             // What this form does not know stays.
             paths = ["labels", "spec", "image", "rootfs"].map(str::to_owned).to_vec();
         }
@@ -65,4 +72,9 @@ impl Containers for ContainerStore2017 {
         self.node.delete_container_record(&namespace, &id(&request.id)?).await.map_err(refusal)?;
         answer(())
     }
+}
+
+/// The name of the container's runtime, which never changes.
+fn runtime(record: &ContainerRecord) -> &str {
+    record.runtime.as_ref().map_or("", |runtime| runtime.name.as_str())
 }

@@ -188,9 +188,14 @@ def resident(pid):
 
 
 def thecad():
-    """The pid of thecad: whoever listens on the socket."""
+    """The pid of thecad."""
+    return server(SOCKET)
+
+
+def server(path):
+    """The pid of whoever has made a socket to listen on."""
     with socket.socket(socket.AF_UNIX) as peer:
-        peer.connect(str(SOCKET))
+        peer.connect(str(path))
         credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         return struct.unpack("3i", credentials)[0]
 

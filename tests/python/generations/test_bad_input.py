@@ -4,9 +4,9 @@ import concurrent.futures
 import unittest
 
 import grpc
-from google.protobuf.any_pb2 import Any
 from grpc import StatusCode
 
+from calls import calls
 from host import BOOT, SOCKET, Case, WithSandbox, resident, shutdown, start, thecad
 from theca_client import Client, eventually, expect, pb
 
@@ -41,16 +41,36 @@ class Namespaces(Case):
                             call()
 
 
+class Ids(Case):
+    """Of every call, by the endpoint's definitions."""
+
+    #: What could leave a folder, is none, or is too long.
+    BAD = ["", "..", "../x", "a/b", "/", "-x", "a b", "a\0b", "x" * 77]
+
+    def test_one_that_is_none_is_refused_by_every_call_that_takes_one(self):
+        for call in calls():
+            for id in self.BAD if call.id else []:
+                with self.subTest(call.name, id=id):
+                    # These never look at it.
+                    if "Checkpoint" in call.name:
+                        with expect(StatusCode.UNIMPLEMENTED, "checkpoint"):
+                            call(self.theca, call.request(id))
+                    else:
+                        with expect(StatusCode.INVALID_ARGUMENT, f"{call.kind} id"):
+                            call(self.theca, call.request(id))
+
+    def test_these_calls_take_none(self):
+        without = {call.name.rpartition(".")[2] for call in calls() if not call.id}
+        self.assertEqual(without - {"ListStream"}, {"State", "Events", "List", "ListContainers"})
+
+
 class Sizes(Case):
-    def test_a_message_of_64_mib_is_refused_unread(self):
+    def test_a_message_of_64_mib_is_refused_unread_by_every_call(self):
         before = resident(thecad())
-        huge = Any(type_url="example.Note", value=bytes(64 << 20))
-        with expect(StatusCode.RESOURCE_EXHAUSTED, "too large", "16 MiB"):
-            self.theca.store.Create(pb.sandbox.StoreCreateRequest(sandbox={"sandbox_id": self.name(), "spec": huge}))
-        with expect(StatusCode.RESOURCE_EXHAUSTED, "too large"):
-            self.theca.tasks.Exec(pb.tasks.ExecProcessRequest(container_id="x", spec=huge))
-        with expect(StatusCode.RESOURCE_EXHAUSTED, "too large"):
-            self.theca.api.AddProcess(pb.api.AddProcessRequest(id="x", args=["x" * (64 << 20)]))
+        huge = bytes(64 << 20)
+        for call in calls():
+            with self.subTest(call.name), expect(StatusCode.RESOURCE_EXHAUSTED, "too large", "16 MiB"):
+                call(self.theca, huge)
         self.assertLess(resident(thecad()) - before, 32)
         self.theca.store.List(pb.sandbox.StoreListRequest())
 

@@ -1,6 +1,7 @@
 """containerd.services.sandbox.v1.Controller as it is today: a sandbox's life, its size, and what it refuses."""
 
 import concurrent.futures
+import time
 import unittest
 
 from google.protobuf.any_pb2 import Any
@@ -102,6 +103,14 @@ class ASandbox(Calls, WithSandbox):
         with expect(StatusCode.INVALID_ARGUMENT, "a quota of 5 µs"):
             self.update_options(self.pod(cpu_quota=5))
 
+    def test_options_of_an_unknown_type_are_refused_by_an_update_that_names_them(self):
+        foreign = Any(type_url="example.Options", value=b"x")
+        sandbox = pb.sandbox_types.Sandbox(runtime={"name": "theca", "options": foreign})
+        with expect(StatusCode.INVALID_ARGUMENT, "example.Options", "runtime.v1.PodSandboxConfig"):
+            self.ask("Update", self.sandbox, sandbox=sandbox, fields=["runtime.options"])
+        # Whoever sends the whole record sends a shim's options along.
+        self.ask("Update", self.sandbox, sandbox=sandbox)
+
     def test_its_id_is_taken(self):
         with expect(StatusCode.ALREADY_EXISTS, self.sandbox):
             self.create(self.sandbox)
@@ -111,11 +120,16 @@ class ASandbox(Calls, WithSandbox):
 class Lives(Calls, Case):
     def test_from_create_to_shutdown(self):
         sandbox = pb.sandbox_types.Sandbox(labels={"team": "blue"})
+        before = time.time_ns()
         id = self.create(sandbox=sandbox, annotations={"a": "b"})
-        self.assertEqual(self.ask("Status", id).state, "SANDBOX_NOTREADY")
+        self.is_not_measured(id, "was not started")
+        status = self.ask("Status", id)
+        self.assertEqual((status.state, status.pid, status.address), ("SANDBOX_NOTREADY", 0, ""))
         started = self.ask("Start", id)
         self.assertGreater(started.pid, 0)
         self.assertEqual(dict(started.labels), {"team": "blue"})
+        self.assertIn(started.created_at.ToNanoseconds(), range(before, time.time_ns()))
+        self.assertEqual(self.ask("Status", id).created_at, started.created_at)
         with concurrent.futures.ThreadPoolExecutor(10) as threads:
             waiters = [threads.submit(self.ask, "Wait", id) for _ in range(10)]
             self.ask("Stop", id, timeout_secs=10)
@@ -124,7 +138,12 @@ class Lives(Calls, Case):
         self.assertEqual(self.ask("Wait", id), exits[0], "also after the end")
         status = self.ask("Status", id)
         self.assertEqual((status.state, status.exited_at), ("SANDBOX_NOTREADY", exits[0].exited_at))
+        self.assertEqual((status.pid, status.address, status.created_at), (0, "", started.created_at))
+        self.assertIn(status.exited_at.ToNanoseconds(), range(started.created_at.ToNanoseconds(), time.time_ns()))
         self.ask("Stop", id)
+        self.is_not_measured(id, "has ended")
+        with expect(StatusCode.FAILED_PRECONDITION, id, "update", "has ended"):
+            self.ask("Update", id, sandbox=sandbox, fields=["labels"])
         with expect(StatusCode.FAILED_PRECONDITION, id):
             self.ask("Start", id)
         self.ask("Shutdown", id)
@@ -132,6 +151,10 @@ class Lives(Calls, Case):
         with expect(StatusCode.NOT_FOUND, id):
             self.ask("Status", id)
         self.create(id)
+
+    def is_not_measured(self, id, why):
+        with expect(StatusCode.FAILED_PRECONDITION, id, why):
+            self.ask("Metrics", id)
 
     def test_options_make_it_larger(self):
         own = pb.options.SandboxOptions(vcpus=1, memory_bytes=300 * MIB)
@@ -162,12 +185,6 @@ class Refusals(Calls, Case):
         with expect(StatusCode.NOT_FOUND, "nobody"):
             self.ask("Update", "nobody", sandbox=pb.sandbox_types.Sandbox(labels={"a": "b"}))
         self.ask("Shutdown", "nobody")
-
-    def test_ids_that_could_leave_a_folder_are_refused(self):
-        for call in ["Create", "Start", "Platform", "Stop", "Wait", "Status", "Shutdown", "Metrics"]:
-            for id in ["", "../x", "a/b", "x" * 77]:
-                with self.subTest(call, id=id), expect(StatusCode.INVALID_ARGUMENT, "sandbox id"):
-                    self.ask(call, id)
 
     def test_a_known_id_is_refused(self):
         id = self.create()

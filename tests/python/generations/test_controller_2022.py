@@ -1,13 +1,16 @@
 """containerd.services.sandbox.v1.Controller as it was in February 2022: Start makes the sandbox, Shutdown has a timeout."""
 
+import os
+import signal
 import threading
+import time
 import unittest
 
 from google.protobuf.any_pb2 import Any
 from grpc import StatusCode
 
-from host import BOOT, TODAY, Case, WithSandbox, start
-from theca_client import expect, pack, pb
+from host import BOOT, STATE, TODAY, Case, WithSandbox, start
+from theca_client import connect, expect, pack, pb
 
 
 class Calls:
@@ -62,6 +65,42 @@ class Lives(Calls, Case):
             self.ask("Status", id)
 
 
+    def test_one_whose_vm_is_killed_is_stopped_and_takes_no_more_calls(self):
+        id, before = self.name("s"), time.time_ns()
+        os.kill(start(self.theca, id).pid, signal.SIGKILL)
+        exit = self.ask("Wait", id)
+        self.assertEqual(exit.exit_status, 255)
+        self.assertIn(exit.exited_at.ToNanoseconds(), range(before, time.time_ns()))
+        status = self.ask("Status", id)
+        self.assertEqual((status.id, status.state, status.pid), (id, "stopped", 0))
+        self.assertEqual((status.exit_status, status.exited_at), (255, exit.exited_at))
+        for call in ["Pause", "Resume", "Ping"]:
+            with self.subTest(call), expect(StatusCode.FAILED_PRECONDITION, id, "has ended"):
+                self.ask(call, id)
+        with expect(StatusCode.ALREADY_EXISTS, id):
+            start(self.theca, id)
+
+    def test_one_that_waits_for_its_start_is_created(self):
+        id = self.name("s")
+        # Only today's form makes one. Its request begins as this one does, with the id.
+        with connect(STATE / "thecad.sock", "tests") as today:
+            request = pb.sandbox.ControllerStatusRequest(sandbox_id=id)
+            create = today.unary_unary(
+                "/containerd.services.sandbox.v1.Controller/Create",
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=bytes,
+            )
+            create(request)
+        status = self.ask("Status", id)
+        self.assertEqual((status.id, status.state, status.pid, status.exit_status), (id, "created", 0, 0))
+        self.assertFalse(status.HasField("exited_at"))
+        for call in ["Pause", "Resume", "Ping"]:
+            with self.subTest(call), expect(StatusCode.FAILED_PRECONDITION, id, "was not started"):
+                self.ask(call, id)
+        with expect(StatusCode.ALREADY_EXISTS, id):
+            start(self.theca, id)
+
+
 @unittest.skipIf(TODAY, "this form is that of 2022")
 class Refusals(Calls, Case):
     def test_unknown_sandboxes_are_not_found(self):
@@ -69,12 +108,6 @@ class Refusals(Calls, Case):
             with self.subTest(call), expect(StatusCode.NOT_FOUND, "nobody"):
                 self.ask(call, "nobody")
         self.ask("Shutdown", "nobody")
-
-    def test_ids_that_could_leave_a_folder_are_refused(self):
-        for call in ["Start", "Shutdown", "Wait", "Pause", "Resume", "Ping", "Status"]:
-            for id in ["", "../x", "a/b", "x" * 77]:
-                with self.subTest(call, id=id), expect(StatusCode.INVALID_ARGUMENT, "sandbox id"):
-                    self.ask(call, id)
 
     def test_options_that_are_not_known_are_refused_and_leave_nothing(self):
         id = self.name("s")

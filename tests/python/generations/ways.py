@@ -3,7 +3,7 @@
 import grpc
 
 from host import config
-from theca_client import oci_spec, pb
+from theca_client import oci_process, oci_spec, pb
 
 RUNNING, STOPPED, PAUSED = "running", "stopped", "paused"
 
@@ -28,6 +28,10 @@ class Way:
     UNKNOWN = grpc.StatusCode.NOT_FOUND
 
 
+def _process(args):
+    return oci_process({"args": args, "env": ["PATH=/bin"], "cwd": "/", "user": {"uid": 0, "gid": 0}})
+
+
 class Api(Way):
     """2015. It has no Delete: init's end is that."""
 
@@ -46,6 +50,9 @@ class Api(Way):
 
     def signal(self, id, signal):
         self.theca.api.Signal(pb.api.SignalRequest(id=id, signal=signal))
+
+    def add(self, id, args):
+        return self.theca.api.AddProcess(pb.api.AddProcessRequest(id=id, args=args)).pid
 
     def pause(self, id):
         self.theca.api.UpdateContainer(pb.api.UpdateContainerRequest(id=id, status="paused"))
@@ -70,6 +77,10 @@ class Execution(Way):
 
     def signal(self, id, signal):
         self.theca.execution.SignalProcess(pb.execution.SignalProcessRequest(container_id=id, signal=signal))
+
+    def add(self, id, args):
+        request = pb.execution.StartProcessRequest(container_id=id, process={"args": args})
+        return self.theca.execution.StartProcess(request).process.pid
 
     def pause(self, id):
         self.theca.execution.PauseContainer(pb.execution.PauseContainerRequest(id=id))
@@ -98,6 +109,9 @@ class Tasks(Way):
     def signal(self, id, signal):
         self.theca.tasks.Kill(pb.tasks.KillRequest(container_id=id, signal=signal))
 
+    def add(self, id, args):
+        return self.theca.tasks.Exec(pb.tasks.ExecProcessRequest(container_id=id, spec=_process(args))).pid
+
     def pause(self, id):
         self.theca.tasks.Pause(pb.tasks.PauseTaskRequest(container_id=id))
 
@@ -125,6 +139,9 @@ class Shim(Way):
 
     def signal(self, id, signal):
         self.case.shim(id).Kill(pb.shim.KillRequest(signal=signal))
+
+    def add(self, id, args):
+        return self.case.shim(id).Exec(pb.shim.ExecRequest(spec=_process(args))).pid
 
     def pause(self, id):
         self.case.shim(id).Pause(pb.shim.PauseRequest())

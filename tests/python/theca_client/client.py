@@ -39,8 +39,8 @@ class Client(_Connected):
 class Shim(_Connected):
     """A container's own endpoint: containerd.v1.services.shim.Shim, of May 2017. `shim.Kill(…)` and so on."""
 
-    def __init__(self, socket, namespace="default", timeout=TIMEOUT):
-        super().__init__(socket, namespace, timeout)
+    def __init__(self, socket, namespace="default", timeout=TIMEOUT, window=None):
+        super().__init__(socket, namespace, timeout, window)
         self._stub = pb.shim_grpc.ShimStub(self.channel)
 
     def __getattr__(self, method):

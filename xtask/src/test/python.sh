@@ -1,7 +1,8 @@
-# Runs in the test host: a thecad, then each folder of tests over the stubs of each endpoint. Arguments are unittest's.
+# Runs in the test host: a thecad with figures for Prometheus, then each folder of tests over the stubs of each endpoint. Arguments are unittest's.
 exec 2>&1
 log=/var/log/thecad.log
-thecad 2>"$log" &
+export THECAD_METRICS=127.0.0.1:9464
+thecad --metrics "$THECAD_METRICS" 2>"$log" &
 daemon=$!
 until [ -S /run/theca/thecad.sock ] && [ -S /run/theca/thecad-2022.sock ]; do
     kill -0 "$daemon" || { cat "$log"; exit 1; }

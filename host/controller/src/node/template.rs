@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::task::Task;
+use super::task::{Task, unreadable};
 use super::values::{Command, Payload};
 use super::{Error, Node, Result};
 use crate::bundle::Bundle;
-use crate::error::story;
 use crate::id::{ContainerId, Namespace};
 
 /// The type of the payload that [`Node::task_spec`] answers.
@@ -56,7 +55,7 @@ async fn init_of(bundle: PathBuf) -> Result<Map<String, Value>> {
 /// Reads a bundle on a thread that may block.
 async fn read(bundle: PathBuf) -> Result<Bundle> {
     match tokio::task::spawn_blocking(move || Bundle::read(&bundle)).await {
-        Ok(read) => read.map_err(|error| Error::Invalid(story(&error))),
+        Ok(read) => read.map_err(unreadable),
         Err(lost) => Err(Error::Internal(format!("reading a bundle failed: {lost}"))),
     }
 }

@@ -234,10 +234,15 @@ pub(in crate::node) async fn read_config(bundle: &Path) -> Result<Vec<u8>> {
     let late =
         |_| Error::TimedOut { what: format!("reading the bundle {}", bundle.display()), limit: READING };
     let read = timeout(READING, reading).await.map_err(late)?;
-    read.map_err(|lost| Error::Internal(lost.to_string()))?.map_err(|error| match error {
+    read.map_err(|lost| Error::Internal(lost.to_string()))?.map_err(unreadable)
+}
+
+/// Why a bundle's `config.json` is not taken.
+pub(in crate::node) fn unreadable(error: BundleError) -> Error {
+    match error {
         BundleError::TooLarge(_) => too_large("the bundle's config.json"),
         other => Error::Invalid(story(&other)),
-    })
+    }
 }
 
 fn too_large(what: &'static str) -> Error {

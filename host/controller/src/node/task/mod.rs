@@ -30,6 +30,7 @@ use super::values::{Command, Exit, Io, Mount, Source};
 use crate::id::{ContainerId, ExecId, SandboxId};
 
 pub use super::keeper::Phase;
+pub(super) use creating::unreadable;
 
 /// A task to create.
 #[derive(Clone, Debug)]
