@@ -20,6 +20,7 @@ use tracing::info;
 use crate::descriptors::{ServiceNames, services};
 use crate::metrics::{Calls, Observed};
 use crate::socket::Socket;
+use crate::unread::Unread;
 
 /// Calls under way on one connection, waiters included. Further ones wait in their client.
 const MAX_STREAMS: u32 = 8192;
@@ -60,14 +61,15 @@ pub struct Endpoint {
     socket: Socket,
     services: Vec<ServiceNames>,
     calls: Arc<Calls>,
+    unread: Unread,
 }
 
 impl Endpoint {
-    /// Reads what the generation consists of.
-    pub fn new(generation: Generation, socket: Socket) -> anyhow::Result<Self> {
+    /// Reads what the generation consists of. Answers count as `unread` until they are read.
+    pub fn new(generation: Generation, socket: Socket, unread: &Unread) -> anyhow::Result<Self> {
         let services = services(generation.descriptors()).context("the built-in descriptors are damaged")?;
         let calls = Arc::new(Calls::new(generation.name(), &services));
-        Ok(Self { generation, socket, services, calls })
+        Ok(Self { generation, socket, services, calls, unread: unread.clone() })
     }
 
     /// Its calls, counted.
@@ -103,6 +105,7 @@ impl Endpoint {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .layer(Observed::new(Arc::clone(&self.calls)))
+            .layer(self.unread.clone())
             .add_routes(routes)
             .serve_with_incoming_shutdown(connections(listener), stopped)
             .await

@@ -20,6 +20,7 @@ mod metrics;
 mod notify;
 mod signals;
 mod socket;
+mod unread;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use lock::Lock;
 use metrics::Scrapes;
 use signals::Signals;
 use socket::Socket;
+use unread::Unread;
 
 /// How long calls that are under way may take to end. A Wait does not; its caller asks the next thecad.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -94,12 +96,12 @@ async fn serve(
     .context("failed to take over what runs")?;
     let (stop, stopping) = watch::channel(());
     let mut serving = JoinSet::new();
-    let mut calls = Vec::new();
+    let (mut calls, unread) = (Vec::new(), Unread::default());
     for (generation, socket, routes) in [
         (Generation::Today, today, services::today(&node)),
         (Generation::Older, generations, services::generations(&node)),
     ] {
-        let endpoint = Endpoint::new(generation, socket)?;
+        let endpoint = Endpoint::new(generation, socket, &unread)?;
         calls.push(Arc::clone(endpoint.calls()));
         serving.spawn(endpoint.serve(routes, stopping.clone()));
     }

@@ -14,6 +14,8 @@ mod headers;
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -26,20 +28,28 @@ use frames::Frames;
 pub struct Connection<Socket> {
     socket: Socket,
     frames: Frames,
+    client: Client,
+}
+
+/// Whose connection it is: an extension of every request that comes by it. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// Bytes of answers that it has not read, counted by whoever answers.
+    pub unread: Arc<AtomicUsize>,
 }
 
 impl<Socket> Connection<Socket> {
     /// Wraps a connection that has just been accepted.
     pub fn new(socket: Socket) -> Self {
-        Self { socket, frames: Frames::new() }
+        Self { socket, frames: Frames::new(), client: Client::default() }
     }
 }
 
-impl<Socket: Connected> Connected for Connection<Socket> {
-    type ConnectInfo = Socket::ConnectInfo;
+impl<Socket> Connected for Connection<Socket> {
+    type ConnectInfo = Client;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.socket.connect_info()
+    fn connect_info(&self) -> Client {
+        self.client.clone()
     }
 }
 

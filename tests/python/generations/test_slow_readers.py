@@ -7,17 +7,21 @@ That a reader who is 4096 events behind is told so takes more events than a VM i
 import unittest
 
 from google.protobuf.any_pb2 import Any
+from grpc import RpcError, StatusCode
 
 from deaf import Deaf
 from host import SOCKET, Case, Reader, WithSandbox, once, resident, server, thecad
 from test_shim import Calls
 from test_shim_events import CREATE, EXEC_ADDED, EXIT, START
-from theca_client import Client, Shim, eventually, open_shim, pb
+from theca_client import Client, Shim, eventually, expect, open_shim, pb
 
 load_tests = once
 
 #: So little of a stream leaves thecad before it is read; a message is longer.
 WINDOW = 16
+#: Unread answers are kept up to so many MiB for all connections, for each a quarter of that.
+UNREAD = 128
+CONNECTIONS = 6
 
 
 class SlowReaders(WithSandbox):
@@ -144,12 +148,24 @@ class DeafClients(Case):
             self.addCleanup(self.theca.store.Delete, pb.sandbox.StoreDeleteRequest(sandbox_id=id))
         before = resident(thecad())
         method = "/containerd.services.sandbox.v1.Store/List"
-        for _ in range(4):
-            deaf = self.deaf()
+        deaf = [self.deaf() for _ in range(CONNECTIONS)]
+        for client in deaf:
             for _ in range(15):
-                deaf.ask(method, self.LISTS[method])
+                client.ask(method, self.LISTS[method])
             self.others_go_on()
-        self.assertLess(resident(thecad()) - before, 128)
+        # And as much again for what is being answered.
+        self.assertLess(resident(thecad()) - before, 2 * UNREAD)
+        # All that may be kept is: who would read it is refused, and told why, until one of the deaf has gone.
+        with expect(StatusCode.RESOURCE_EXHAUSTED, "all answers", "128 MiB"):
+            self.theca.store.List(pb.sandbox.StoreListRequest())
+        deaf[0].close()
+        eventually(lambda: len(self.listed().list) >= 4)
+
+    def listed(self):
+        try:
+            return self.theca.store.List(pb.sandbox.StoreListRequest())
+        except RpcError as refused:
+            raise AssertionError(refused.details()) from refused
 
 
 if __name__ == "__main__":
