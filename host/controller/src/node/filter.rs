@@ -52,10 +52,13 @@ enum Test {
 }
 
 impl Filters {
-    /// Reads filters; empty ones are left out.
+    /// Reads filters; an empty one holds for everything.
     pub fn parse(filters: &[String]) -> Result<Self, FilterError> {
-        let given = filters.iter().filter(|filter| !filter.trim().is_empty());
-        given.map(|filter| Parser::new(filter).filter()).collect::<Result<_, _>>().map(Self)
+        let read = |filter: &String| match filter.trim() {
+            "" => Ok(Vec::new()),
+            _ => Parser::new(filter).filter(),
+        };
+        filters.iter().map(read).collect::<Result<_, _>>().map(Self)
     }
 
     /// Whether any of the filters holds, or there is none.
@@ -230,7 +233,7 @@ mod tests {
 
     #[test]
     fn no_filter_lets_everything_through() {
-        assert!(holds(&[]) && holds(&[""]));
+        assert!(holds(&[]) && holds(&[""]) && holds(&["id==other", " "]));
     }
 
     #[test]
