@@ -51,10 +51,11 @@ async fn a_container_is_the_same_through_every_interface() {
     let spec = Some(Any { type_url: String::new(), value: spec });
     let added = shim.exec(ExecRequest { spec, ..Default::default() }).await.unwrap().into_inner().pid;
     let state = v3::StateRequest { id: "web".into(), ..Default::default() };
-    assert_eq!(sandbox.task.state(state).await.unwrap().status(), Status::Running);
-    let state = v2::StateRequest { id: "web".into(), ..Default::default() };
-    let older = sandbox.older_task().state(state).await.unwrap();
-    assert_eq!((older.status(), older.pid), (Status::Running, init));
+    let state = sandbox.task.state(state).await.unwrap();
+    assert_eq!(state.status(), Status::Running);
+    let older = v2::StateRequest { id: "web".into(), ..Default::default() };
+    let older = sandbox.older_task().state(older).await.unwrap();
+    assert_eq!((older.status(), older.pid), (state.status(), state.pid));
     let known = sandbox.keeper.processes(keeper::ProcessesRequest { id: "web".into() }).await.unwrap();
     let told: Vec<_> = known.processes.iter().map(|process| (process.pid, process.args.join(" "))).collect();
     assert_eq!(told, [(init, "sleep 1000".into()), (added, "sleep 999".into())]);
